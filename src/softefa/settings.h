@@ -1,0 +1,57 @@
+/* What a user may set, after parsing: plain values, no environment.
+ *
+ * Owns: the settings of one process, their defaults and ranges (settings.cc parses SOFTEFA_* once, refuses what it does
+ * not know and says so in one line). The first process of a domain fixes what concerns all of them (profile, devices);
+ * later processes with a different wish are refused.
+ */
+#pragma once
+
+#include "base/status.h"
+
+#include <cstdint>
+#include <string>
+
+namespace softefa {
+
+/// Feature sets, not claims about an instance type.
+enum class profile : std::uint8_t { efa0, efa1, efa2, efa3 };
+
+/// Numbers of one emulated device. Every one can be overridden by SOFTEFA_<NAME>.
+struct device_limits {
+    std::uint32_t max_qp              = 256;
+    std::uint32_t max_cq              = 512;
+    std::uint32_t max_cqe             = 32768;
+    std::uint32_t max_mr              = 262144;
+    std::uint32_t max_pd              = 256;
+    std::uint32_t max_ah              = 1024;
+    std::uint32_t max_sq_wr           = 4096;
+    std::uint32_t max_rq_wr           = 32768;
+    std::uint16_t max_sq_sge          = 2;
+    std::uint16_t max_rq_sge          = 3;
+    std::uint16_t max_rdma_sge        = 1;
+    std::uint16_t inline_size         = 32;
+    std::uint16_t inline_size_ex      = 0;          ///< wide-WQE inline; 0 = same as inline_size
+    std::uint32_t max_llq_size        = 4096 * 64;  ///< bytes
+    std::uint32_t mtu                 = 8928;       ///< largest SEND, bytes
+    std::uint32_t max_rdma_size       = 1u << 30;   ///< bytes; 0 = no RDMA
+    std::uint16_t vendor_part_id      = 0xefa2;
+    std::uint32_t device_caps         = 0x7f;       ///< efa-device.md 4.3, "device_caps bits"
+};
+
+struct settings {
+    profile       device_profile      = profile::efa2;
+    std::uint32_t device_count        = 1;          ///< 1..32
+    std::string   domain              = "default";  ///< [A-Za-z0-9_.-]{1,32}
+    std::string   registry_dir;                     ///< private folder of this user and domain, 0700
+    std::uint64_t seed                = 1;          ///< of everything random that a user may want to replay
+    std::uint32_t reorder_per_65536   = 1638;       ///< chance that two queued messages swap; 0 = off. Default 2.5 %
+    std::uint32_t rnr_timer_us        = 100;        ///< pause before an RNR retry
+    std::uint32_t log_level           = 1;          ///< 0 none, 1 errors, 2 warnings, 3 info, 4 debug
+    device_limits limits;
+};
+
+/// Parses the environment once. On failure the message is one line that names the variable, the value and the range.
+/// Never allocates after the first call; thread-safe.
+const settings *settings_get(const char **error_p) noexcept;
+
+} // namespace softefa
