@@ -11,7 +11,7 @@ extern "C" {
 // Parameters of internal calls. A field counts only if its bit is in field_mask; bits are part of the ABI.
 
 /// Kinds of operation an estimate can be asked for, in UCX's order.
-typedef enum {
+typedef enum uct_ep_operation {
     UCT_EP_OP_AM_SHORT,
     UCT_EP_OP_AM_BCOPY,
     UCT_EP_OP_AM_ZCOPY,
@@ -80,7 +80,7 @@ enum {
 /// Deregistration flag: call 'comp' once the remote side can no longer reach the memory.
 enum { UCT_MD_MEM_DEREG_FLAG_INVALIDATE = UCS_BIT(0) };
 
-typedef struct {
+typedef struct uct_md_mem_dereg_params {
     uint64_t          field_mask;
     unsigned          flags; ///< UCT_MD_MEM_DEREG_FLAG_*
     uct_mem_h         memh;
@@ -94,7 +94,7 @@ enum { UCT_MD_MKEY_PACK_FIELD_FLAGS = UCS_BIT(0) };
 /// Packing flag: the packed key must stop working when the region is invalidated.
 enum { UCT_MD_MKEY_PACK_FLAG_INVALIDATE = UCS_BIT(0) };
 
-typedef struct {
+typedef struct uct_md_mkey_pack_params {
     uint64_t field_mask;
     unsigned flags; ///< UCT_MD_MKEY_PACK_FLAG_*
 } uct_md_mkey_pack_params_t;
@@ -167,7 +167,7 @@ static_assert(offsetof(uct_component, md_vfs_init) == 200);
 enum { UCT_ABI_TL_NAME_MAX = 10 };
 
 /// One device as a transport offers it to UCP.
-typedef struct {
+typedef struct uct_tl_device_resource {
     char              name[UCT_DEVICE_NAME_MAX];
     uct_device_type_t type;
     ucs_sys_device_t  sys_device; ///< UCS_SYS_DEVICE_ID_UNKNOWN if it has no bus address
@@ -175,7 +175,7 @@ typedef struct {
 static_assert(sizeof(uct_tl_device_resource_t) == 40);
 
 /// One transport of a component.
-typedef struct {
+typedef struct uct_tl {
     char name[UCT_ABI_TL_NAME_MAX];
     ucs_status_t (*query_devices)(uct_md_h md, uct_tl_device_resource_t **devices_p, unsigned *device_count_p);
     ucs_status_t (*iface_open)(uct_md_h md, uct_worker_h worker, const uct_iface_params_t *params,
@@ -187,7 +187,7 @@ static_assert(sizeof(uct_tl_t) == 96);
 static_assert(offsetof(uct_tl_t, config) == 32);
 
 /// libuct asserts that the first four are set when an interface is opened, and calls them unchecked.
-typedef struct {
+typedef struct uct_iface_internal_ops {
     ucs_status_t (*iface_estimate_perf)(uct_iface_h iface, uct_perf_attr_t *perf_attr);
     void (*iface_vfs_refresh)(uct_iface_h iface);
     ucs_status_t (*ep_query)(uct_ep_h ep, uct_ep_attr_t *attr);
@@ -196,7 +196,7 @@ typedef struct {
 static_assert(sizeof(uct_iface_internal_ops_t) == 32);
 
 /// One slot of the active message table.
-typedef struct {
+typedef struct uct_am_handler {
     uct_am_callback_t cb;
     void             *arg;
     uint32_t          flags; ///< UCT_CB_FLAG_*
