@@ -1,0 +1,62 @@
+/* Every bound of the transport, in one place.
+ *
+ * A bound that two interfaces must agree on is part of the protocol (docs/transport-protocol.md, section 9) and may change
+ * only with its version; the others are local.
+ */
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace srd::limits {
+
+// --- agreed between peers ------------------------------------------------------------------------------------------------
+/// Largest span of psns between the oldest unacknowledged and the next one. Also the size of a reorder ring.
+/// 256 keeps 8-byte messages at 5 M/s busy over 50 us and 8.8 KiB messages over 200 Gb/s x 90 us.
+inline constexpr std::uint32_t window_size = 256;
+static_assert(2 * window_size <= 1u << 16, "a 16-bit psn must tell new from old");
+static_assert((window_size & (window_size - 1)) == 0);
+
+/// Psns that may be sent before the first grant arrives.
+inline constexpr std::uint32_t initial_grant = 16;
+
+/// Bits of the receiver-assigned index: slot below, generation above.
+inline constexpr unsigned slot_bits       = 20;
+inline constexpr unsigned generation_bits = 32 - slot_bits;
+
+// --- local ---------------------------------------------------------------------------------------------------------------
+/// Smallest grant: a peer that is one of very many may still keep this many messages in flight.
+inline constexpr std::uint32_t min_grant = 4;
+
+/// Work completions taken from the completion queue in one call.
+inline constexpr unsigned poll_batch = 16;
+
+/// Receives posted with one call.
+inline constexpr unsigned refill_batch = 16;
+
+/// Send queue slots and buffers that only control messages use: two senders with full queues still grant each other credits.
+inline constexpr unsigned control_slots = 16;
+
+/// Bytes of a control message, header included.
+inline constexpr std::size_t control_size_max = 64;
+
+/// Address handles created in one progress turn; each one is an admin command of the device.
+inline constexpr unsigned ah_creations_per_turn = 4;
+
+/// Control messages sent, and endpoints whose pending queue is tried, in one progress turn.
+inline constexpr unsigned control_per_turn = 16;
+inline constexpr unsigned pending_per_turn = 64;
+
+/// Progress calls between two looks at the clock, with no timer armed and with one armed.
+inline constexpr std::uint32_t idle_tick  = 4096;
+inline constexpr std::uint32_t armed_tick = 16;
+
+/// A released slot keeps its index this long before another peer may get it.
+inline constexpr std::uint64_t slot_quiet_ns = 1'000'000'000;
+
+/// Peers kept in one allocation, and receive buffers registered at once.
+inline constexpr std::uint32_t peers_per_chunk  = 64;
+inline constexpr std::uint32_t bufs_per_chunk   = 64;
+inline constexpr std::uint32_t ops_per_chunk    = 128;
+
+} // namespace srd::limits

@@ -1,0 +1,139 @@
+/* The sending side of one peer's sequence space: which psn may be sent now, and what is not yet acknowledged.
+ *
+ * Owns: the next psn, the FIFO of records that carry one, and the two bounds on the next one: the span from the oldest
+ * unacknowledged psn, and the peer's credits. A completion of the device is the acknowledgement. Completions come in any
+ * order; a record leaves the FIFO only at its head, so the head is the watermark: a marker pushed behind the records of
+ * a flush reaches the head when all of them are complete, however they were reordered.
+ * Refuses to know: what a record is beyond {next, done, sequenced}, who sends it, time, UCX.
+ *
+ * Algorithm: `stop` is the first psn that may not be sent, computed when it is reached and not at every completion or
+ * grant, so the common post compares next with stop and the common completion adds one to oldest.
+ *
+ * Rejected: bounding the number in flight instead of the span: with one lost psn and all later ones acknowledged the count
+ * stays small while the 16-bit psn runs around. A bitmap of acknowledged psns: the records are kept for reposting anyway.
+ *
+ * Invariants
+ *   TXW-1  next - oldest <= window: the receiver's ring always has a place (RXW: no beyond_window from a correct sender).
+ *   TXW-2  next - credits.limit <= 0.
+ *   TXW-3  oldest never passes a sequenced record that is not done; after freeze() nothing is sent any more.
+ *   TXW-4  records leave in the order in which they were pushed, each once.
+ */
+#pragma once
+
+#include "base/seq.h"
+
+#include <cassert>
+#include <cstdint>
+
+namespace srd {
+
+/// Record: members `Record *next`, `bool done`, `bool sequenced`.
+template <class Record> class tx_window {
+public:
+    tx_window(std::uint32_t window, std::uint32_t initial_grant, base::seq32 first = base::seq32(0)) noexcept
+        : next_(first), stop_(first), oldest_(first), limit_(first + initial_grant), consumed_(first), window_(window)
+    {
+        refresh();
+    }
+
+    /// False: call refresh() before giving up.
+    bool can_send() const noexcept { return next_ != stop_; }
+    base::seq32 next() const noexcept { return next_; }
+    base::seq32 oldest() const noexcept { return oldest_; }
+    base::seq32 limit() const noexcept { return limit_; }
+    base::seq32 consumed() const noexcept { return consumed_; }
+    bool frozen() const noexcept { return frozen_; }
+    bool empty() const noexcept { return head_ == nullptr; }
+    Record *head() const noexcept { return head_; }
+
+    /// The record with psn next() was posted.
+    void push(Record *record) noexcept
+    {
+        assert(can_send());
+        record->sequenced = true;
+        ++next_;
+        append(record);
+    }
+
+    /// A record without a psn, for instance the marker of a flush: done as soon as everything before it is.
+    void push_marker(Record *record) noexcept
+    {
+        record->sequenced = false;
+        append(record);
+    }
+
+    /// Takes the head if it is done; null otherwise. TXW-3, TXW-4.
+    Record *pop() noexcept
+    {
+        Record *record = head_;
+        if (record == nullptr || !record->done) {
+            return nullptr;
+        }
+        head_ = record->next;
+        if (head_ == nullptr) {
+            tail_ = nullptr;
+        }
+        if (record->sequenced) {
+            ++oldest_;
+        }
+        return record;
+    }
+
+    /// Computes `stop` again from what is known now. True if something may be sent.
+    bool refresh() noexcept
+    {
+        stop_ = frozen_ ? next_ : earlier_of(oldest_ + window_, limit_);
+        if (is_before(stop_, next_)) {
+            stop_ = next_; // a limit is never lowered, but a held-back `stop` may be behind
+        }
+        return can_send();
+    }
+
+    /// Forces the next send through the caller's slow path, which ends with refresh().
+    void hold() noexcept { stop_ = next_; }
+
+    /// The receiver's absolute numbers. Old news and nonsense change nothing; false if they are nonsense.
+    bool credit(base::seq32 consumed, base::seq32 limit) noexcept
+    {
+        if (is_before(next_, consumed)) {
+            return false; // consumed what was never sent
+        }
+        if (distance(consumed, limit) < 0 || distance(consumed, limit) > static_cast<std::int32_t>(2 * window_)) {
+            return false; // no receiver grants more than it can hold
+        }
+        consumed_ = later_of(consumed_, consumed);
+        limit_    = later_of(limit_, limit);
+        return true;
+    }
+
+    /// A send ended in an error that may or may not have delivered it: nothing can follow it.
+    void freeze() noexcept
+    {
+        frozen_ = true;
+        stop_   = next_;
+    }
+
+private:
+    void append(Record *record) noexcept
+    {
+        record->next = nullptr;
+        if (tail_ == nullptr) {
+            head_ = record;
+        } else {
+            tail_->next = record;
+        }
+        tail_ = record;
+    }
+
+    base::seq32 next_;        ///< psn of the next sequenced record
+    base::seq32 stop_;        ///< first psn that may not be sent as far as was computed; == next_ sends the poster to refresh()
+    base::seq32 oldest_;      ///< psn of the oldest sequenced record in the FIFO; next_ when there is none
+    base::seq32 limit_;       ///< first psn not covered by the peer's credits
+    base::seq32 consumed_;    ///< every psn before this one was handled by the peer's program, as far as it told us
+    std::uint32_t window_;    ///< largest allowed next_ - oldest_
+    Record *head_ = nullptr;  ///< oldest record
+    Record *tail_ = nullptr;  ///< newest record
+    bool frozen_  = false;    ///< entered by freeze(), never left
+};
+
+} // namespace srd
