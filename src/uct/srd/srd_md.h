@@ -13,52 +13,20 @@
  */
 #pragma once
 
+#include "uct/srd/srd_device.h"
 #include "uct/srd/ucx/uct_abi.h"
 
-#include <infiniband/efadv.h>
 #include <infiniband/verbs.h>
-
-/// What a device can do, in bits of our own: the headers of older rdma-core do not name the later ones.
-enum : uint32_t {
-    UCT_SRD_CAP_RDMA_READ        = 1u << 0, ///< one-sided read
-    UCT_SRD_CAP_RNR_RETRY        = 1u << 1, ///< the retry count of "receiver not ready" can be set
-    UCT_SRD_CAP_CQ_WITH_SGID     = 1u << 2, ///< a receive completion can name the sender's GID
-    UCT_SRD_CAP_RDMA_WRITE       = 1u << 3, ///< one-sided write
-    UCT_SRD_CAP_UNSOLICITED_RECV = 1u << 4, ///< write with immediate without a posted receive
-};
-
-/// What the device said when it was opened. Sizes in bytes, counts in entries.
-typedef struct uct_srd_device_attr {
-    char     ibdev_name[64];    ///< as verbs names it: efa_0, rdmap0s6
-    char     bdf[16];           ///< PCI address "0000:00:06.0"; empty if sysfs does not say
-    uint32_t vendor_part_id;    ///< 0xefa0 and up: the generation
-    uint32_t caps;              ///< UCT_SRD_CAP_*; only what this rdma-core can also express
-    size_t   max_message_size;  ///< of one SEND; the device's real figure (8928), not the MTU enum's
-    size_t   max_rdma_size;     ///< of one RDMA read or write; 0 without either
-    uint32_t inline_size;       ///< largest payload copied into the work request
-    uint32_t max_sq_wr;         ///< send queue depth
-    uint32_t max_rq_wr;         ///< receive queue depth
-    uint32_t max_cqe;           ///< completion queue depth
-    uint32_t max_ah;            ///< address handles on the device
-    uint32_t max_mr;            ///< registrations on the device
-    uint16_t max_sq_sge;        ///< pieces of one SEND
-    uint16_t max_rq_sge;        ///< pieces of one receive buffer
-    uint16_t max_rdma_sge;      ///< local pieces of one RDMA read or write
-    uint64_t max_mr_size;       ///< of one registration
-    double   link_bandwidth;    ///< bytes per second, from the port's width and speed; 0 if it does not say
-    int      numa_node;         ///< -1 if unknown
-    ucs_sys_device_t sys_device; ///< UCX's name for the PCI address; UCS_SYS_DEVICE_ID_UNKNOWN if there is none
-    union ibv_gid    gid;       ///< entry 0 of port 1: the address of the device
-} uct_srd_device_attr_t;
 
 /// One registration; what a uct_mem_h of this component points to.
 typedef struct uct_srd_mem {
-    struct ibv_mr *mr;   ///< null in the placeholder for an empty range
+    struct ibv_mr *mr;   ///< null once deregistered
     uint32_t       lkey; ///< for our own work requests
     uint32_t       rkey; ///< for the peer's one-sided operations; packed by mkey_pack
+    bool           cached; ///< lives inside a region of the registration cache
 } uct_srd_mem_t;
 
-/// Counters with one writer under the domain's user lock; read by VFS and by tests.
+/// Counters; atomic, because two threads may register at once. Read by VFS and by tests.
 typedef struct uct_srd_md_counters {
     uint64_t reg_count;   ///< registrations made on the device
     uint64_t dereg_count; ///< and undone
@@ -73,11 +41,8 @@ typedef struct uct_srd_md {
     ucs_rcache_t          *rcache;   ///< null when registrations are not cached
     ucs_linear_func_t      reg_cost; ///< seconds, as a function of the size
     uct_srd_md_counters_t  counters;
-    ucs_cpu_set_t          local_cpus;
+    ucs_cpu_set_t          local_cpus; ///< near the device; all of them if sysfs does not say
 } uct_srd_md_t;
-
-/// Port and GID index that every interface uses: EFA has one of each.
-enum { UCT_SRD_PORT = 1, UCT_SRD_GID_INDEX = 0 };
 
 static inline uct_srd_md_t *uct_srd_md(uct_md_h md) noexcept
 {
@@ -122,6 +87,8 @@ ucs_status_t uct_srd_query_devices(uct_md_h md, uct_tl_device_resource_t **devic
 typedef struct uct_srd_md_config {
     uct_md_config_t super;
     int             reg_cache;          ///< ucs_ternary_auto_value_t
+    int             fork_init;          ///< ucs_ternary_auto_value_t
+    int             abi_check;          ///< documented here, read by srd_component.cc before any table exists
     unsigned long   rcache_max_regions;
     size_t          rcache_max_size;    ///< bytes
     size_t          rcache_max_unreleased; ///< bytes

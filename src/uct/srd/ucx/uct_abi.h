@@ -49,6 +49,7 @@ extern "C" {
 #include <ucs/type/class.h>
 #include <ucs/type/cpu_set.h>
 #include <ucs/type/status.h>
+#include <ucs/vfs/base/vfs_cb.h>
 #include <ucs/vfs/base/vfs_obj.h>
 #include <uct/api/uct.h>
 #include <uct/api/version.h>
