@@ -8,6 +8,7 @@
 
 #include "base/status.h"
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 
@@ -54,4 +55,16 @@ struct settings {
 /// Never allocates after the first call; thread-safe.
 const settings *settings_get(const char **error_p) noexcept;
 
+/// The same, of an environment that is passed in (NULL-terminated "NAME=value" strings). False: *error has the line.
+bool settings_parse(const char *const *environment, settings *settings_p, char *error, std::size_t error_size) noexcept;
+
+/// One line of text for each variable: name, default, range, meaning. Returns the length needed, like snprintf.
+std::size_t settings_help(char *text, std::size_t size) noexcept;
+
+/// What the first process of a domain fixes for all, as canonical text. Returns the length needed, like snprintf.
+std::size_t settings_signature(const settings &values, char *text, std::size_t size) noexcept;
+
 } // namespace softefa
+
+/// For tools: 0 if the SOFTEFA_* variables are in order, else 2 (the tool's exit code) and *error_p names the fault.
+extern "C" __attribute__((visibility("default"))) int softefa_settings_check(const char **error_p) noexcept;

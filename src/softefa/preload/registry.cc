@@ -1,0 +1,242 @@
+/* See registry.h.
+ *
+ * Algorithm: the file `domain` is locked exclusively by whoever finds nobody else, who writes the choice into it and then
+ * holds it shared; everybody else locks it shared and compares. The tree is a folder with a number; a link points at the
+ * current one and is replaced by rename if the tree is stale or damaged.
+ * Waiting is bounded: a process that is stopped while it holds the lock exclusively must not hang others.
+ */
+#include "softefa/preload/registry.h"
+
+#include "softefa/preload/sysfs_tree.h"
+#include "softefa/uverbs/fd_marks.h"
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <ctime>
+#include <dirent.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+namespace softefa::preload {
+namespace {
+
+constexpr unsigned    lock_try_count = 2000; ///< of 1 ms each
+constexpr std::size_t choice_size    = 2048;
+
+void close_raw(int fd) { syscall(SYS_close, fd); }
+
+/// REG-1: the folder, opened; -1: `error` has the line.
+int open_folder(const char *path, char *error, std::size_t error_size)
+{
+    if (mkdir(path, 0700) != 0 && errno != EEXIST) {
+        snprintf(error, error_size, "cannot make the folder %s: %s", path, strerror(errno));
+        return -1;
+    }
+    const int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0) {
+        snprintf(error, error_size, "cannot use the folder %s: %s", path, strerror(errno));
+        return -1;
+    }
+    struct stat st;
+    if (fstatat(fd, "", &st, AT_EMPTY_PATH) != 0 || st.st_uid != geteuid() || (st.st_mode & 0777) != 0700) {
+        snprintf(error, error_size, "the folder %s must belong to uid %u with mode 0700; remove it or set SOFTEFA_REGISTRY_DIR",
+                 path, static_cast<unsigned>(geteuid()));
+        close_raw(fd);
+        return -1;
+    }
+    return fd;
+}
+
+bool write_choice(int fd, const char *text)
+{
+    const auto size = static_cast<ssize_t>(strlen(text));
+    return pwrite(fd, text, static_cast<std::size_t>(size), 0) == size && ftruncate(fd, size) == 0;
+}
+
+ssize_t read_choice(int fd, char *text)
+{
+    const ssize_t size = pread(fd, text, choice_size - 1, 0);
+    text[size > 0 ? size : 0] = '\0';
+    return size;
+}
+
+/// The first line in which two choices differ, for the message.
+void explain_difference(const char *theirs, const char *ours, const char *path, char *error, std::size_t error_size)
+{
+    while (*theirs != '\0' && *ours != '\0') {
+        const std::size_t length = strcspn(theirs, "\n");
+        const std::size_t wish   = strcspn(ours, "\n");
+        if (length != wish || memcmp(theirs, ours, length) != 0) {
+            snprintf(error, error_size,
+                     "%.*s refused: the processes that already run in this domain (%s) have %.*s; set SOFTEFA_DOMAIN to be apart",
+                     static_cast<int>(wish), ours, path, static_cast<int>(length), theirs);
+            return;
+        }
+        theirs += length + (theirs[length] == '\n');
+        ours += wish + (ours[wish] == '\n');
+    }
+    snprintf(error, error_size, "the domain in %s was made by another version of Soft EFA that is still running", path);
+}
+
+enum class membership { first, member, refused };
+
+/// REG-2. On `first` the lock is still exclusive.
+membership lock_choice(int fd, const char *ours, const char *path, char *error, std::size_t error_size)
+{
+    for (unsigned i = 0; i < lock_try_count; ++i) {
+        if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
+            if (write_choice(fd, ours)) {
+                return membership::first;
+            }
+            snprintf(error, error_size, "cannot write %s/domain: %s", path, strerror(errno));
+            return membership::refused;
+        }
+        if (flock(fd, LOCK_SH | LOCK_NB) == 0) {
+            char theirs[choice_size];
+            if (read_choice(fd, theirs) > 0) {
+                if (strcmp(theirs, ours) == 0) {
+                    return membership::member;
+                }
+                explain_difference(theirs, ours, path, error, error_size);
+                return membership::refused;
+            }
+            flock(fd, LOCK_UN);
+        }
+        const timespec pause{0, 1000000};
+        nanosleep(&pause, nullptr);
+    }
+    snprintf(error, error_size, "%s/domain stays locked by another process", path);
+    return membership::refused;
+}
+
+/// Folders that nobody can be using: called while this process is the only member.
+void remove_old_trees(int folder_fd, const char *current)
+{
+    const int fd = openat(folder_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR      *folder = fd >= 0 ? fdopendir(fd) : nullptr;
+    if (folder == nullptr) {
+        return;
+    }
+    while (const dirent *entry = readdir(folder)) {
+        const bool tree = strncmp(entry->d_name, "tree-", 5) == 0 || strncmp(entry->d_name, "building-", 9) == 0;
+        if (tree && strcmp(entry->d_name, current) != 0) {
+            remove_tree(folder_fd, entry->d_name);
+        }
+    }
+    closedir(folder);
+}
+
+/// The link points at a whole tree afterwards. 0 or an errno.
+int publish_tree(int folder_fd, const settings &values, bool alone)
+{
+    char current[64] = "";
+    const ssize_t length = readlinkat(folder_fd, sysfs_link_name, current, sizeof(current) - 1);
+    if (length < 0 || strncmp(current, "tree-", 5) != 0 || !sysfs_is_whole(folder_fd, current, values)) {
+        timespec now;
+        clock_gettime(CLOCK_REALTIME, &now);
+        char link[64];
+        snprintf(current, sizeof(current), "tree-%d-%llx", static_cast<int>(getpid()),
+                 static_cast<unsigned long long>(now.tv_sec) * 1000000000u + static_cast<unsigned long long>(now.tv_nsec));
+        snprintf(link, sizeof(link), "building-link-%d", static_cast<int>(getpid()));
+        if (const int error = sysfs_build(folder_fd, current, values); error != 0) {
+            return error;
+        }
+        unlinkat(folder_fd, link, 0);
+        if (symlinkat(current, folder_fd, link) != 0 || renameat(folder_fd, link, folder_fd, sysfs_link_name) != 0) {
+            return errno;
+        }
+    }
+    if (alone) {
+        remove_old_trees(folder_fd, current);
+    }
+    return 0;
+}
+
+struct joined_domain {
+    bool ok      = false;
+    int  lock_fd = -1; ///< membership; open until the process ends
+    char error[1024] = "";
+};
+joined_domain  joined;
+pthread_once_t joined_once = PTHREAD_ONCE_INIT;
+
+void join_once()
+{
+    const char *error = nullptr;
+    const auto *s     = settings_get(&error);
+    if (s == nullptr) {
+        snprintf(joined.error, sizeof(joined.error), "%s", error);
+        return;
+    }
+    int fd    = -1;
+    joined.ok = registry_enter(*s, &fd, joined.error, sizeof(joined.error));
+    if (joined.ok) {
+        joined.lock_fd = uverbs::fd_make_private(fd);
+    }
+}
+
+} // namespace
+
+bool registry_enter(const settings &values, int *lock_fd_p, char *error, std::size_t error_size) noexcept
+{
+    const char *path      = values.registry_dir.c_str();
+    const int   folder_fd = open_folder(path, error, error_size);
+    if (folder_fd < 0) {
+        return false;
+    }
+    const int fd = openat(folder_fd, "domain", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0) {
+        snprintf(error, error_size, "cannot open %s/domain: %s", path, strerror(errno));
+        close_raw(folder_fd);
+        return false;
+    }
+    char ours[choice_size];
+    settings_signature(values, ours, sizeof(ours));
+    membership role = lock_choice(fd, ours, path, error, error_size);
+    if (role != membership::refused) {
+        const int failure = publish_tree(folder_fd, values, role == membership::first);
+        if (failure != 0) {
+            snprintf(error, error_size, "cannot build the device tree in %s: %s", path, strerror(failure));
+            role = membership::refused;
+        }
+    }
+    if (role == membership::first) {
+        // Changing an exclusive lock to a shared one lets go of it for a moment, in which another process may choose.
+        flock(fd, LOCK_SH);
+        char now[choice_size];
+        if (read_choice(fd, now) <= 0 || strcmp(now, ours) != 0) {
+            explain_difference(now, ours, path, error, error_size);
+            role = membership::refused;
+        }
+    }
+    close_raw(folder_fd);
+    if (role == membership::refused) {
+        close_raw(fd);
+        return false;
+    }
+    *lock_fd_p = fd;
+    return true;
+}
+
+bool registry_join(const char **error_p) noexcept
+{
+    const int saved_errno = errno;
+    pthread_once(&joined_once, join_once);
+    errno = saved_errno;
+    if (!joined.ok && error_p != nullptr) {
+        *error_p = joined.error;
+    }
+    return joined.ok;
+}
+
+void registry_sysfs_path(const settings &values, char *path, std::size_t size) noexcept
+{
+    snprintf(path, size, "%s/%s", values.registry_dir.c_str(), sysfs_link_name);
+}
+
+} // namespace softefa::preload

@@ -1,0 +1,30 @@
+/* The private folder of a domain, and this process's membership in it.
+ *
+ * Owns: making the folder safely, the file that says what the domain's first process chose, and publishing the sysfs tree.
+ *
+ * Invariants
+ *   REG-1  the folder is ours alone (0700, our uid, no symlink), or nothing in it is used.
+ *   REG-2  as long as one process of the domain lives, profile, devices and limits do not change; the next one after the last
+ *          may choose anew. Membership is a shared lock on one file, so it ends with the process, however it ends.
+ */
+#pragma once
+
+#include "softefa/settings.h"
+
+#include <cstddef>
+
+namespace softefa::preload {
+
+/// Name of the link to the current tree below the folder; what SYSFS_PATH ends in.
+constexpr const char *sysfs_link_name = "softefa-sysfs";
+
+/// Joins the domain once for this process; later calls return the first result. On failure *error_p is one line.
+bool registry_join(const char **error_p) noexcept;
+
+/// The work of registry_join, for a given choice: *lock_fd_p stays open as the membership. False: `error` has the line.
+bool registry_enter(const settings &values, int *lock_fd_p, char *error, std::size_t error_size) noexcept;
+
+/// "<registry_dir>/softefa-sysfs"
+void registry_sysfs_path(const settings &values, char *path, std::size_t size) noexcept;
+
+} // namespace softefa::preload

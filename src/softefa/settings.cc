@@ -1,0 +1,409 @@
+/* SOFTEFA_* variables: one table, one parser.
+ *
+ * Owns: the names, defaults and ranges of every setting, and the words in which a wrong one is refused.
+ * Refuses to know: what a setting does.
+ *
+ * Algorithm: the profile is found first, because it chooses the defaults of the device limits; then every variable of the
+ * environment that begins with SOFTEFA_ is looked up in the table and checked. A name that is not in the table is an error
+ * like a value out of range: a misspelt setting that is silently ignored would make an experiment lie.
+ * Rejected: accepting unknown names with a warning, since nobody reads the warnings of a preloaded library.
+ *
+ * Invariants
+ *   SET-1  settings_get parses once; all callers see one result, whatever happens to the environment later.
+ *   SET-2  an error is one line that names the variable, its value and what would be right.
+ */
+#include "softefa/settings.h"
+
+#include <cctype>
+#include <cerrno>
+#include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <pthread.h>
+#include <strings.h>
+#include <sys/stat.h>
+#include <type_traits>
+#include <unistd.h>
+
+extern char **environ;
+
+namespace softefa {
+namespace {
+
+constexpr std::size_t error_size_max = 1536;
+constexpr const char *prefix         = "SOFTEFA_";
+
+/// How the text of a variable becomes a value.
+enum class value_kind : std::uint8_t {
+    profile_name, ///< efa0..efa3
+    name,         ///< letters, digits, '_', '.', '-'
+    folder,       ///< an absolute path
+    percent,      ///< 0..100 with a fraction, kept as parts of 65536
+    level,        ///< a word or a number
+    number,       ///< decimal, or hexadecimal with 0x
+};
+
+struct variable {
+    const char   *name;  ///< without SOFTEFA_
+    value_kind    kind;
+    std::uint64_t min;   ///< of number
+    std::uint64_t max;   ///< of number
+    const char   *range; ///< shown to the user; null: "min..max"
+    void (*set)(settings &, std::uint64_t);
+    std::uint64_t (*get)(const settings &);
+    bool          shared; ///< the first process of a domain fixes it for all
+    const char   *help;
+};
+
+template <auto Member> void set_top(settings &s, std::uint64_t value)
+{
+    s.*Member = static_cast<std::remove_reference_t<decltype(s.*Member)>>(value);
+}
+template <auto Member> std::uint64_t get_top(const settings &s) { return static_cast<std::uint64_t>(s.*Member); }
+
+template <auto Member> void set_limit(settings &s, std::uint64_t value)
+{
+    s.limits.*Member = static_cast<std::remove_reference_t<decltype(s.limits.*Member)>>(value);
+}
+template <auto Member> std::uint64_t get_limit(const settings &s) { return s.limits.*Member; }
+
+#define TOP(member) set_top<&settings::member>, get_top<&settings::member>
+#define LIMIT(member) set_limit<&device_limits::member>, get_limit<&device_limits::member>
+
+constexpr const char *profile_names[] = {"efa0", "efa1", "efa2", "efa3"};
+constexpr const char *level_names[]   = {"none", "error", "warn", "info", "debug"};
+
+constexpr variable variables[] = {
+    {"PROFILE", value_kind::profile_name, 0, 3, "efa0, efa1, efa2 or efa3", TOP(device_profile), true,
+     "feature set: efa0 no RDMA; efa1 RDMA read; efa2 read, write, RNR retry, unsolicited receive; efa3 wide WQEs"},
+    {"DEVICES", value_kind::number, 1, 32, nullptr, TOP(device_count), true, "number of devices"},
+    {"DOMAIN", value_kind::name, 0, 0, "1 to 32 of A-Z a-z 0-9 _ . -", nullptr, nullptr, false,
+     "network: processes of one user with the same name reach each other"},
+    {"REGISTRY_DIR", value_kind::folder, 0, 0, "an absolute path of at most 80 characters", nullptr, nullptr, false,
+     "private folder of the domain (default: below $XDG_RUNTIME_DIR, else /tmp)"},
+    {"SEED", value_kind::number, 0, UINT64_MAX, nullptr, TOP(seed), false, "seed of everything random"},
+    {"REORDER", value_kind::percent, 0, 65536, "0..100 (per cent, fractions allowed)", TOP(reorder_per_65536), false,
+     "chance that two queued messages swap, per cent; 0 = off"},
+    {"RNR_TIMER", value_kind::number, 1, 1000000, nullptr, TOP(rnr_timer_us), false, "microseconds before an RNR retry"},
+    {"LOG_LEVEL", value_kind::level, 0, 4, "none, error, warn, info, debug or 0..4", TOP(log_level), false,
+     "what is written to standard error"},
+    {"MAX_QP", value_kind::number, 1, 65536, nullptr, LIMIT(max_qp), true, "queue pairs of a context"},
+    {"MAX_CQ", value_kind::number, 1, 65535, nullptr, LIMIT(max_cq), true, "completion queues of a context"},
+    {"MAX_CQE", value_kind::number, 1, 32768, nullptr, LIMIT(max_cqe), true, "entries of a completion queue"},
+    {"MAX_MR", value_kind::number, 1, 1048576, nullptr, LIMIT(max_mr), true, "memory regions of a context"},
+    {"MAX_PD", value_kind::number, 1, 65535, nullptr, LIMIT(max_pd), true, "protection domains of a context"},
+    {"MAX_AH", value_kind::number, 1, 65535, nullptr, LIMIT(max_ah), true, "address handles of a context"},
+    {"MAX_SQ_WR", value_kind::number, 1, 32768, nullptr, LIMIT(max_sq_wr), true, "work requests of a send queue"},
+    {"MAX_RQ_WR", value_kind::number, 1, 32768, nullptr, LIMIT(max_rq_wr), true, "descriptors of a receive queue"},
+    {"MAX_SQ_SGE", value_kind::number, 1, 2, nullptr, LIMIT(max_sq_sge), true, "buffers of a send"},
+    {"MAX_RQ_SGE", value_kind::number, 1, 3, nullptr, LIMIT(max_rq_sge), true, "buffers of a receive"},
+    {"MAX_RDMA_SGE", value_kind::number, 1, 1, nullptr, LIMIT(max_rdma_sge), true, "local buffers of an RDMA operation"},
+    {"INLINE_SIZE", value_kind::number, 0, 32, nullptr, LIMIT(inline_size), true, "inline bytes of a 64-byte WQE"},
+    {"INLINE_SIZE_EX", value_kind::number, 0, 80, nullptr, LIMIT(inline_size_ex), true,
+     "inline bytes of a 128-byte WQE; 0 = no such WQEs"},
+    {"MAX_LLQ_SIZE", value_kind::number, 4096, 4194304, nullptr, LIMIT(max_llq_size), true, "bytes of a send queue ring"},
+    {"MTU", value_kind::number, 256, 9216, nullptr, LIMIT(mtu), true, "bytes of the largest send"},
+    {"MAX_RDMA_SIZE", value_kind::number, 0, 1u << 30, nullptr, LIMIT(max_rdma_size), true,
+     "bytes of the largest RDMA operation; 0 = no RDMA"},
+    {"VENDOR_PART_ID", value_kind::number, 0xefa0, 0xefa4, "0xefa0..0xefa4", LIMIT(vendor_part_id), true, "PCI device id"},
+    {"DEVICE_CAPS", value_kind::number, 0, 0x7f, "0..0x7f", LIMIT(device_caps), true, "capability bits that the device reports"},
+};
+
+/// vsnprintf that appends at *length_p and never writes beyond `size`.
+__attribute__((format(printf, 4, 5))) void append(char *text, std::size_t size, std::size_t *length_p, const char *format, ...)
+{
+    const std::size_t at = *length_p < size ? *length_p : size;
+    va_list           arguments;
+    va_start(arguments, format);
+    const int written = vsnprintf(text ? text + at : nullptr, text ? size - at : 0, format, arguments);
+    va_end(arguments);
+    if (written > 0) {
+        *length_p += static_cast<std::size_t>(written);
+    }
+}
+
+void range_text(const variable &v, char *text, std::size_t size)
+{
+    if (v.range != nullptr) {
+        snprintf(text, size, "%s", v.range);
+    } else {
+        snprintf(text, size, "%llu..%llu", static_cast<unsigned long long>(v.min), static_cast<unsigned long long>(v.max));
+    }
+}
+
+bool parse_number(const char *text, std::uint64_t *value_p)
+{
+    if (!isdigit(static_cast<unsigned char>(text[0]))) {
+        return false; // no sign, no blanks: strtoull would take both
+    }
+    char *end = nullptr;
+    errno     = 0;
+    *value_p  = strtoull(text, &end, (text[0] == '0' && (text[1] == 'x' || text[1] == 'X')) ? 16 : 10);
+    return errno == 0 && *end == '\0';
+}
+
+/// "2.5" or "2.5%" to parts of 65536, in integers: the host's locale may use another decimal point.
+bool parse_percent(const char *text, std::uint64_t *value_p)
+{
+    std::uint64_t thousandths = 0;
+    int           digits      = 0;
+    const char   *p           = text;
+    for (; isdigit(static_cast<unsigned char>(*p)) && digits < 4; ++p, ++digits) {
+        thousandths = thousandths * 10 + static_cast<std::uint64_t>(*p - '0');
+    }
+    if (digits == 0) {
+        return false;
+    }
+    std::uint64_t scale = 1000;
+    thousandths *= scale;
+    if (*p == '.') {
+        for (++p; isdigit(static_cast<unsigned char>(*p)) && scale > 1; ++p) {
+            scale /= 10;
+            thousandths += static_cast<std::uint64_t>(*p - '0') * scale;
+        }
+    }
+    p += *p == '%';
+    if (*p != '\0' || thousandths > 100 * 1000) {
+        return false;
+    }
+    *value_p = (thousandths * 65536 + 50 * 1000) / (100 * 1000);
+    return true;
+}
+
+template <std::size_t N> bool parse_word(const char *text, const char *const (&words)[N], std::uint64_t *value_p)
+{
+    for (std::size_t i = 0; i < N; ++i) {
+        if (strcasecmp(text, words[i]) == 0) {
+            *value_p = i;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool is_domain_name(const char *text)
+{
+    const std::size_t length = strlen(text);
+    if (length < 1 || length > 32) {
+        return false;
+    }
+    for (const char *p = text; *p != '\0'; ++p) {
+        const auto c = static_cast<unsigned char>(*p);
+        if (c > 127 || (!isalnum(c) && strchr("_.-", c) == nullptr)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool assign(const variable &v, const char *text, settings *settings_p)
+{
+    std::uint64_t value = 0;
+    bool          ok    = false;
+    switch (v.kind) {
+    case value_kind::name:
+        ok = is_domain_name(text);
+        if (ok) {
+            settings_p->domain = text;
+        }
+        return ok;
+    case value_kind::folder:
+        // The limit leaves room for the socket names below it: sun_path has 108 bytes.
+        ok = text[0] == '/' && strlen(text) <= 80;
+        if (ok) {
+            settings_p->registry_dir = text;
+        }
+        return ok;
+    case value_kind::profile_name: ok = parse_word(text, profile_names, &value); break;
+    case value_kind::percent: ok = parse_percent(text, &value); break;
+    case value_kind::level: ok = parse_word(text, level_names, &value) || parse_number(text, &value); break;
+    case value_kind::number: ok = parse_number(text, &value); break;
+    }
+    if (!ok || value < v.min || value > v.max) {
+        return false;
+    }
+    v.set(*settings_p, value);
+    return true;
+}
+
+void apply_profile(settings *settings_p)
+{
+    device_limits &limits = settings_p->limits;
+    switch (settings_p->device_profile) {
+    case profile::efa0:
+        limits.vendor_part_id = 0xefa0;
+        limits.device_caps    = 0x04; // completion notifications
+        limits.max_rdma_size  = 0;
+        break;
+    case profile::efa1:
+        limits.vendor_part_id = 0xefa1;
+        limits.device_caps    = 0x05; // and RDMA read
+        break;
+    case profile::efa2: break; // the defaults of device_limits
+    case profile::efa3:
+        limits.vendor_part_id = 0xefa3;
+        limits.inline_size_ex = 80;
+        break;
+    }
+}
+
+const variable *find_variable(const char *name, std::size_t length)
+{
+    for (const auto &v : variables) {
+        if (strlen(v.name) == length && memcmp(v.name, name, length) == 0) {
+            return &v;
+        }
+    }
+    return nullptr;
+}
+
+/// Limits that are each in range but make no sense together. Returns the complaint, or null.
+const char *contradiction(const settings &s)
+{
+    const device_limits &limits = s.limits;
+    if ((limits.device_caps & 0x21) != 0 && limits.max_rdma_size == 0) {
+        return "SOFTEFA_MAX_RDMA_SIZE=0: must be 1..1073741824 while SOFTEFA_DEVICE_CAPS has RDMA read (0x1) or write (0x20)";
+    }
+    if (limits.inline_size_ex != 0 && limits.inline_size_ex < limits.inline_size) {
+        return "SOFTEFA_INLINE_SIZE_EX: must be 0, or SOFTEFA_INLINE_SIZE..80";
+    }
+    return nullptr;
+}
+
+/// $XDG_RUNTIME_DIR if it is ours alone and writable, else /tmp: a folder that others can enter would have to be guarded
+/// against names that they put there first. The folder itself is made when a device is first listed.
+void default_registry_dir(const char *runtime_dir, settings *settings_p)
+{
+    const uid_t uid = geteuid();
+    char        path[128];
+    struct stat st;
+    if (runtime_dir != nullptr && runtime_dir[0] == '/' && strlen(runtime_dir) <= 36 && lstat(runtime_dir, &st) == 0 &&
+        S_ISDIR(st.st_mode) && st.st_uid == uid && (st.st_mode & 0777) == 0700 && access(runtime_dir, W_OK) == 0) {
+        snprintf(path, sizeof(path), "%s/softefa-%s", runtime_dir, settings_p->domain.c_str());
+    } else {
+        snprintf(path, sizeof(path), "/tmp/softefa-%u-%s", static_cast<unsigned>(uid), settings_p->domain.c_str());
+    }
+    settings_p->registry_dir = path;
+}
+
+struct parsed_environment {
+    settings       values;
+    bool           ok = false;
+    char           error[error_size_max];
+};
+
+parsed_environment *parsed; // SET-1: made once, never freed, so that exit handlers may still read it
+pthread_once_t      parsed_once = PTHREAD_ONCE_INIT;
+
+void parse_once()
+{
+    alignas(parsed_environment) static char storage[sizeof(parsed_environment)];
+    parsed     = new (storage) parsed_environment;
+    parsed->ok = settings_parse(environ, &parsed->values, parsed->error, sizeof(parsed->error));
+}
+
+} // namespace
+
+bool settings_parse(const char *const *environment, settings *settings_p, char *error, std::size_t error_size) noexcept
+{
+    const std::size_t prefix_length = strlen(prefix);
+    const char       *runtime_dir   = nullptr;
+    *settings_p                     = settings();
+
+    for (auto p = environment; *p != nullptr; ++p) {
+        if (strncmp(*p, "XDG_RUNTIME_DIR=", 16) == 0) {
+            runtime_dir = *p + 16;
+        } else if (strncmp(*p, "SOFTEFA_PROFILE=", 16) == 0 && assign(variables[0], *p + 16, settings_p)) {
+            apply_profile(settings_p);
+        }
+    }
+
+    for (auto p = environment; *p != nullptr; ++p) {
+        const char *equals = strchr(*p, '=');
+        if (strncmp(*p, prefix, prefix_length) != 0 || equals == nullptr) {
+            continue;
+        }
+        const char     *name = *p + prefix_length;
+        const variable *v    = find_variable(name, static_cast<std::size_t>(equals - name));
+        std::size_t     used = 0;
+        if (v == nullptr) {
+            append(error, error_size, &used, "%.*s=%.64s: unknown variable; known are", static_cast<int>(equals - *p), *p,
+                   equals + 1);
+            for (const auto &known : variables) {
+                append(error, error_size, &used, " %s%s", prefix, known.name);
+            }
+            return false;
+        }
+        if (!assign(*v, equals + 1, settings_p)) {
+            char range[64];
+            range_text(*v, range, sizeof(range));
+            append(error, error_size, &used, "%s%s=%.64s: must be %s", prefix, v->name, equals + 1, range);
+            return false;
+        }
+    }
+    if (const char *complaint = contradiction(*settings_p); complaint != nullptr) {
+        snprintf(error, error_size, "%s", complaint);
+        return false;
+    }
+    if (settings_p->registry_dir.empty()) {
+        default_registry_dir(runtime_dir, settings_p);
+    }
+    return true;
+}
+
+const settings *settings_get(const char **error_p) noexcept
+{
+    pthread_once(&parsed_once, parse_once);
+    if (!parsed->ok) {
+        if (error_p != nullptr) {
+            *error_p = parsed->error;
+        }
+        return nullptr;
+    }
+    return &parsed->values;
+}
+
+std::size_t settings_help(char *text, std::size_t size) noexcept
+{
+    const settings defaults;
+    std::size_t    used = 0;
+    for (const auto &v : variables) {
+        char range[64];
+        char initial[64] = "";
+        range_text(v, range, sizeof(range));
+        switch (v.kind) {
+        case value_kind::profile_name: snprintf(initial, sizeof(initial), "efa2"); break;
+        case value_kind::name: snprintf(initial, sizeof(initial), "%s", defaults.domain.c_str()); break;
+        case value_kind::folder: snprintf(initial, sizeof(initial), "chosen"); break;
+        case value_kind::percent: snprintf(initial, sizeof(initial), "2.5"); break;
+        case value_kind::level: snprintf(initial, sizeof(initial), "%s", level_names[v.get(defaults)]); break;
+        case value_kind::number:
+            snprintf(initial, sizeof(initial), v.min >= 0xefa0 ? "0x%llx" : "%llu",
+                     static_cast<unsigned long long>(v.get(defaults)));
+            break;
+        }
+        append(text, size, &used, "%s%s (default %s; %s): %s\n", prefix, v.name, initial, range, v.help);
+    }
+    return used;
+}
+
+std::size_t settings_signature(const settings &values, char *text, std::size_t size) noexcept
+{
+    std::size_t used = 0;
+    for (const auto &v : variables) {
+        // Profile, count and limits describe the devices; seed, reordering, timers and logging are each process's own.
+        if (v.shared) {
+            append(text, size, &used, "%s%s=%llu\n", prefix, v.name, static_cast<unsigned long long>(v.get(values)));
+        }
+    }
+    return used;
+}
+
+} // namespace softefa
+
+extern "C" int softefa_settings_check(const char **error_p) noexcept
+{
+    return softefa::settings_get(error_p) != nullptr ? 0 : 2;
+}

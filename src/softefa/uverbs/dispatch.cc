@@ -1,0 +1,100 @@
+/* Finds the method of a command and runs it: see dispatch.h.
+ *
+ * Every way in is a row of a table; a row says what the command must and may carry, so that handlers only see commands of the
+ * right shape. What has no row does not exist: EPROTONOSUPPORT for methods (libibverbs then falls back or remembers the
+ * refusal), EOPNOTSUPP for commands of the older interface.
+ */
+#include "softefa/uverbs/dispatch.h"
+
+#include "softefa/uverbs/errno_map.h"
+#include "softefa/uverbs/file.h"
+#include "softefa/uverbs/object_table.h"
+
+#include <cerrno>
+
+namespace softefa::uverbs {
+namespace {
+
+const method_spec *find_method(std::uint16_t object, std::uint16_t method)
+{
+    const std::span<const method_spec> tables[] = {device_methods, pd_methods, mr_methods,     ah_methods,
+                                                   cq_methods,     qp_methods, channel_methods};
+    for (const auto &table : tables) {
+        for (const auto &row : table) {
+            if (row.object == object && row.method == method) {
+                return &row;
+            }
+        }
+    }
+    return nullptr;
+}
+
+const write_spec *find_write(std::uint32_t command)
+{
+    const std::span<const write_spec> tables[] = {device_writes, pd_writes, mr_writes,
+                                                  ah_writes,     qp_writes, channel_writes};
+    for (const auto &table : tables) {
+        for (const auto &row : table) {
+            if (row.command == command) {
+                return &row;
+            }
+        }
+    }
+    return nullptr;
+}
+
+} // namespace
+
+int dispatch(open_file &file, std::uint64_t argument) noexcept
+{
+    request command;
+    int     error = command.load(argument, find_method);
+    if (error != 0) {
+        return error;
+    }
+    if (command.method().needs_context && context_of(file) == 0) {
+        return EINVAL;
+    }
+    error = command.resolve(file);
+    return error != 0 ? error : command.method().handler(file, command);
+}
+
+int invoke_write(open_file &file, request &command) noexcept
+{
+    const write_spec *row = find_write(command.u32(UVERBS_ATTR_WRITE_CMD));
+    if (row == nullptr) {
+        return EOPNOTSUPP;
+    }
+    // libibverbs probes with a command that carries nothing and expects exactly this error.
+    if (command.size(UVERBS_ATTR_CORE_IN) < row->in_min || command.size(UVERBS_ATTR_CORE_OUT) < row->out_min) {
+        return ENOSPC;
+    }
+    if (row->needs_context && context_of(file) == 0) {
+        return EINVAL;
+    }
+    return row->handler(file, command);
+}
+
+dev::handle context_of(const open_file &file) noexcept { return file.context.load(std::memory_order_acquire); }
+
+int destroy_object(object *slot, base::status (*destroy)(dev::handle)) noexcept
+{
+    const std::uint32_t handle = slot->handle.load(std::memory_order_relaxed);
+    if (handle == 0 || !object_retire(slot, handle)) {
+        return ENOENT; // two threads destroy the same object: one of them is late
+    }
+    const int error = errno_of(destroy(slot->device));
+    if (error != 0) {
+        object_restore(slot, handle);
+        return error;
+    }
+    object_free(slot);
+    return 0;
+}
+
+int write_lookup(const open_file &file, std::uint32_t handle, object_kind kind, object **object_p) noexcept
+{
+    return object_lookup(file, handle, kind, object_p) == 0 ? 0 : EINVAL;
+}
+
+} // namespace softefa::uverbs

@@ -1,0 +1,113 @@
+/* See fd_marks.h. */
+#include "softefa/uverbs/fd_marks.h"
+
+#include "softefa/uverbs/file.h"
+
+#include <atomic>
+#include <cerrno>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+namespace softefa::uverbs {
+namespace {
+
+constexpr int private_fd_min = 200; ///< above what programs with select() or fixed tables use, below common limits
+
+class bit_map {
+public:
+    bool test(int fd) const noexcept { return (words_[fd / 64].load(std::memory_order_relaxed) >> (fd % 64) & 1) != 0; }
+    void set(int fd) noexcept { words_[fd / 64].fetch_or(bit(fd), std::memory_order_relaxed); }
+    void clear(int fd) noexcept { words_[fd / 64].fetch_and(~bit(fd), std::memory_order_relaxed); }
+    void clear_all() noexcept
+    {
+        for (auto &word : words_) {
+            word.store(0, std::memory_order_relaxed);
+        }
+    }
+
+private:
+    static unsigned long bit(int fd) noexcept { return 1ul << (fd % 64); }
+    std::atomic<unsigned long> words_[fd_mark_max / 64];
+};
+
+bit_map handed_out;
+bit_map private_fds;
+
+bool in_range(int fd) { return fd >= 0 && fd < fd_mark_max; }
+
+} // namespace
+
+bool fd_is_handed_out(int fd) noexcept { return in_range(fd) ? handed_out.test(fd) : fd >= 0; }
+
+bool fd_is_private(int fd) noexcept { return in_range(fd) && private_fds.test(fd); }
+
+void fd_mark_handed_out(int fd) noexcept
+{
+    if (in_range(fd)) {
+        handed_out.set(fd);
+    }
+}
+
+void fd_clear_mark(int fd) noexcept
+{
+    if (in_range(fd)) {
+        handed_out.clear(fd);
+    }
+}
+
+bool fd_identify(int fd, inode *identity_p) noexcept
+{
+    const int  saved_errno = errno;
+    struct statx st;
+    const bool ok = fd >= 0 && syscall(SYS_statx, fd, "", AT_EMPTY_PATH, STATX_INO, &st) == 0;
+    if (ok) {
+        identity_p->device = static_cast<std::uint64_t>(st.stx_dev_major) << 32 | st.stx_dev_minor;
+        identity_p->number = st.stx_ino;
+    }
+    errno = saved_errno;
+    return ok;
+}
+
+int fd_duplicate_private(int fd) noexcept
+{
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, private_fd_min);
+    if (copy < 0) {
+        copy = fcntl(fd, F_DUPFD_CLOEXEC, 3); // a low RLIMIT_NOFILE
+    }
+    if (in_range(copy)) {
+        private_fds.set(copy);
+    }
+    return copy;
+}
+
+int fd_make_private(int fd) noexcept
+{
+    const int copy = fd_duplicate_private(fd);
+    if (copy >= 0) {
+        syscall(SYS_close, fd);
+    }
+    return copy;
+}
+
+void fd_close_private(int fd) noexcept
+{
+    if (fd < 0) {
+        return;
+    }
+    if (in_range(fd)) {
+        private_fds.clear(fd);
+    }
+    const int saved_errno = errno;
+    syscall(SYS_close, fd);
+    errno = saved_errno;
+}
+
+void fd_marks_forked() noexcept
+{
+    handed_out.clear_all();
+    private_fds.clear_all();
+}
+
+} // namespace softefa::uverbs

@@ -1,0 +1,197 @@
+/* Wrappers around the provider's data path: see verbs_hooks.h.
+ *
+ * Order: a poll runs the engine first, so that what has arrived is seen by this very poll; a post runs it afterwards, when
+ * the doorbell has its new value. The entries that an application took are reported for the overrun account: from ibv_poll_cq
+ * by its result, from the extended interface at end_poll, when the provider gives the slots back.
+ */
+#include "softefa/uverbs/verbs_hooks.h"
+
+#include "softefa/dev/engine.h"
+#include "softefa/uverbs/file.h"
+#include "softefa/uverbs/object_table.h"
+#include "softefa/uverbs/user_memory.h"
+
+#include <cerrno>
+#include <cstddef>
+#include <infiniband/verbs.h>
+
+namespace softefa::uverbs {
+namespace {
+
+// --- data path ---------------------------------------------------------------------------------------------------------
+// A handle that is not found means a struct of the parent in a forked child, or one that was destroyed: an error, no crash.
+
+int wrapped_poll_cq(ibv_cq *cq, int count, ibv_wc *wc)
+{
+    object *slot = object_find(cq->handle, cq);
+    if (slot == nullptr) [[unlikely]] {
+        errno = EPERM;
+        return -1;
+    }
+    dev::engine_poll(slot->device);
+    const int polled = slot->hooks->poll_cq(cq, count, wc);
+    if (polled > 0) {
+        dev::engine_consumed(slot->device, static_cast<unsigned>(polled));
+    }
+    return polled;
+}
+
+int wrapped_req_notify_cq(ibv_cq *cq, int solicited_only)
+{
+    object *slot = object_find(cq->handle, cq);
+    if (slot == nullptr) [[unlikely]] {
+        return EPERM;
+    }
+    const int error = slot->hooks->req_notify_cq(cq, solicited_only);
+    if (error == 0) {
+        dev::engine_arm(slot->device);
+    }
+    return error;
+}
+
+int wrapped_post_send(ibv_qp *qp, ibv_send_wr *wr, ibv_send_wr **bad_wr)
+{
+    object *slot = object_find(qp->handle, qp);
+    if (slot == nullptr) [[unlikely]] {
+        *bad_wr = wr;
+        return EPERM;
+    }
+    const int error = slot->hooks->post_send(qp, wr, bad_wr);
+    dev::engine_posted(slot->device); // also after an error: what stood before the bad one was posted
+    return error;
+}
+
+int wrapped_post_recv(ibv_qp *qp, ibv_recv_wr *wr, ibv_recv_wr **bad_wr)
+{
+    object *slot = object_find(qp->handle, qp);
+    if (slot == nullptr) [[unlikely]] {
+        *bad_wr = wr;
+        return EPERM;
+    }
+    const int error = slot->hooks->post_recv(qp, wr, bad_wr);
+    dev::engine_posted(slot->device);
+    return error;
+}
+
+int wrapped_wr_complete(ibv_qp_ex *qp)
+{
+    object *slot = object_find(qp->qp_base.handle, qp);
+    if (slot == nullptr) [[unlikely]] {
+        return EPERM;
+    }
+    const int error = slot->wr_complete(qp);
+    dev::engine_posted(slot->device);
+    return error;
+}
+
+int wrapped_start_poll(ibv_cq_ex *cq, ibv_poll_cq_attr *attr)
+{
+    object *slot = object_find(cq->handle, cq);
+    if (slot == nullptr) [[unlikely]] {
+        return EPERM;
+    }
+    dev::engine_poll(slot->device);
+    const int error = slot->start_poll(cq, attr);
+    if (error == 0) {
+        slot->polled = 1;
+    } else if (error != ENOENT) [[unlikely]] {
+        dev::engine_consumed(slot->device, 1); // the provider took an entry that it could not use
+    }
+    return error;
+}
+
+int wrapped_next_poll(ibv_cq_ex *cq)
+{
+    object *slot = object_find(cq->handle, cq);
+    if (slot == nullptr) [[unlikely]] {
+        return EPERM;
+    }
+    const int error = slot->next_poll(cq);
+    slot->polled += error != ENOENT;
+    return error;
+}
+
+void wrapped_end_poll(ibv_cq_ex *cq)
+{
+    object *slot = object_find(cq->handle, cq);
+    if (slot == nullptr) [[unlikely]] {
+        return;
+    }
+    const unsigned polled = slot->polled; // still under the provider's lock
+    slot->polled          = 0;
+    slot->end_poll(cq);
+    dev::engine_consumed(slot->device, polled);
+}
+
+// --- installation ------------------------------------------------------------------------------------------------------
+
+template <class T> bool read_field(std::uint64_t base, std::size_t offset, T *value_p)
+{
+    return copy_from_user(value_p, base + offset, sizeof(T));
+}
+
+template <class T> bool write_field(std::uint64_t base, std::size_t offset, T value)
+{
+    return copy_to_user(base + offset, &value, sizeof(T));
+}
+
+/// Replaces one function pointer; *original_p keeps the provider's. False: unreadable, absent, or wrapped already.
+template <class F> bool wrap(std::uint64_t base, std::size_t offset, F wrapper, F *original_p)
+{
+    F current = nullptr;
+    if (!read_field(base, offset, &current) || current == nullptr || current == wrapper) {
+        return false;
+    }
+    *original_p = current; // before the wrapper can be called
+    return write_field(base, offset, wrapper);
+}
+
+/// HOOK-1
+bool belongs_to(const open_file &file, std::uint64_t context)
+{
+    int cmd_fd = -1;
+    return context != 0 && read_field(context, offsetof(ibv_context, cmd_fd), &cmd_fd) && cmd_fd == file.app_fd;
+}
+
+} // namespace
+
+bool hooks_install_context(open_file &file, std::uint64_t user_handle) noexcept
+{
+    std::uint64_t context = 0;
+    if (!read_field(user_handle, offsetof(ibv_cq, context), &context) || !belongs_to(file, context)) {
+        return false;
+    }
+    const std::size_t ops = offsetof(ibv_context, ops);
+    wrap(context, ops + offsetof(ibv_context_ops, poll_cq), &wrapped_poll_cq, &file.hooks.poll_cq);
+    wrap(context, ops + offsetof(ibv_context_ops, req_notify_cq), &wrapped_req_notify_cq, &file.hooks.req_notify_cq);
+    wrap(context, ops + offsetof(ibv_context_ops, post_send), &wrapped_post_send, &file.hooks.post_send);
+    wrap(context, ops + offsetof(ibv_context_ops, post_recv), &wrapped_post_recv, &file.hooks.post_recv);
+    file.hooks.context = reinterpret_cast<ibv_context *>(context);
+    return true;
+}
+
+void hooks_install_cq(object &cq) noexcept
+{
+    if (!cq.from_library) {
+        return;
+    }
+    const auto base = reinterpret_cast<std::uint64_t>(cq.user);
+    // end_poll first: a poll that sees the wrapped start_poll must find its partners wrapped as well.
+    wrap(base, offsetof(ibv_cq_ex, end_poll), &wrapped_end_poll, &cq.end_poll);
+    wrap(base, offsetof(ibv_cq_ex, next_poll), &wrapped_next_poll, &cq.next_poll);
+    wrap(base, offsetof(ibv_cq_ex, start_poll), &wrapped_start_poll, &cq.start_poll);
+}
+
+void hooks_install_qp(open_file &file, object &qp) noexcept
+{
+    const auto    base    = reinterpret_cast<std::uint64_t>(qp.user);
+    std::uint64_t context = 0;
+    std::uint32_t handle  = 0;
+    if (base == 0 || !read_field(base, offsetof(ibv_qp, context), &context) || !belongs_to(file, context) ||
+        !read_field(base, offsetof(ibv_qp, handle), &handle) || handle != qp.handle.load(std::memory_order_relaxed)) {
+        return;
+    }
+    wrap(base, offsetof(ibv_qp_ex, wr_complete), &wrapped_wr_complete, &qp.wr_complete);
+}
+
+} // namespace softefa::uverbs
