@@ -1,0 +1,224 @@
+/* A ping-pong over shared memory between two processes: what two cores of this machine can do at all.
+ *
+ * Owns: nothing but its own mapping and its one child. It is the yardstick for Soft EFA's one-way latency, so it does
+ * what every message passing must do and no more: copy the message in, publish a sequence number, see it on the other
+ * core, copy the message out.
+ *
+ * Each direction has a slot with a single writer. The sequence number is the commit word and shares its cache line with
+ * the first 56 bytes of the payload, so that a short message costs one line transfer. A slot is free again when the
+ * answer has arrived.
+ *
+ *   SHM-1  Both sides check the first 8 bytes of every message against its sequence number: a figure from a run that
+ *          carried wrong bytes is never printed.
+ *   SHM-2  Both processes end by themselves: SIGALRM's default action ends each, and the child dies with its parent.
+ */
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <vector>
+
+namespace {
+
+constexpr std::size_t   max_size    = 16u << 20; // bytes of payload
+constexpr std::uint64_t max_count   = 1'000'000'000u;
+constexpr unsigned      max_seconds = 600;
+
+struct settings {
+    int           core[2] = {-1, -1};  // -1 = not pinned
+    std::size_t   size    = 8;         // bytes of payload, at least 8: the sequence number travels in it
+    std::uint64_t count   = 1'000'000; // measured round trips
+    unsigned      seconds = 60;        // after which both processes are ended
+};
+
+/// One direction. Written by its sender only.
+struct slot {
+    alignas(64) std::atomic<std::uint64_t> seq; ///< number of the last message published; 0 = none yet
+    unsigned char payload[];
+};
+
+static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
+
+std::size_t slot_size(std::size_t payload_size)
+{
+    return (sizeof(std::uint64_t) + payload_size + 4095) / 4096 * 4096;
+}
+
+void slot_send(slot *out, std::uint64_t seq, unsigned char *buffer, std::size_t size)
+{
+    std::memcpy(buffer, &seq, sizeof(seq));
+    std::memcpy(out->payload, buffer, size);
+    out->seq.store(seq, std::memory_order_release);
+}
+
+/// True if the message is the one expected (SHM-1).
+bool slot_receive(const slot *in, std::uint64_t seq, unsigned char *buffer, std::size_t size)
+{
+    while (in->seq.load(std::memory_order_acquire) != seq) {
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#endif
+    }
+    std::memcpy(buffer, in->payload, size);
+    return std::memcmp(buffer, &seq, sizeof(seq)) == 0;
+}
+
+bool pin(int core)
+{
+    if (core < 0) {
+        return true;
+    }
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET(core, &set);
+    return sched_setaffinity(0, sizeof(set), &set) == 0;
+}
+
+double now_s()
+{
+    timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return static_cast<double>(ts.tv_sec) + static_cast<double>(ts.tv_nsec) * 1e-9;
+}
+
+/// Echoes `total` messages. Returns the process' exit code.
+int serve(const settings &wish, slot *in, slot *out, std::uint64_t total)
+{
+    std::vector<unsigned char> buffer(wish.size);
+    for (std::uint64_t seq = 1; seq <= total; ++seq) {
+        if (!slot_receive(in, seq, buffer.data(), wish.size)) {
+            return 3;
+        }
+        slot_send(out, seq, buffer.data(), wish.size);
+    }
+    return 0;
+}
+
+/// Sends `total` messages, measures all but the first `warmup`. Seconds of the measured part, negative on wrong bytes.
+double drive(const settings &wish, slot *out, slot *in, std::uint64_t warmup, std::uint64_t total)
+{
+    std::vector<unsigned char> buffer(wish.size);
+    double                     started = now_s();
+    for (std::uint64_t seq = 1; seq <= total; ++seq) {
+        if (seq == warmup + 1) {
+            started = now_s();
+        }
+        slot_send(out, seq, buffer.data(), wish.size);
+        if (!slot_receive(in, seq, buffer.data(), wish.size)) {
+            return -1.0;
+        }
+    }
+    return now_s() - started;
+}
+
+int usage(const char *wrong)
+{
+    if (wrong != nullptr) {
+        std::fprintf(stderr, "shm_pingpong: bad value for %s\n", wrong);
+    }
+    std::fprintf(stderr, "usage: shm_pingpong [-c CORE,CORE] [-s BYTES, 8..%zu] [-n ROUND_TRIPS] [-t SECONDS, 1..%u]\n"
+                 "Prints one line of JSON with the mean one-way time of a message.\n", max_size, max_seconds);
+    return 2;
+}
+
+/// False if `text` is no whole number within the range.
+bool number_parse(const char *text, std::uint64_t least, std::uint64_t most, std::uint64_t *value_p)
+{
+    char *end = nullptr;
+    errno     = 0;
+    if (*text < '0' || *text > '9') {
+        return false;
+    }
+    *value_p = std::strtoull(text, &end, 10);
+    return errno == 0 && *end == '\0' && *value_p >= least && *value_p <= most;
+}
+
+bool option_parse(settings *wish, int option, const char *text)
+{
+    std::uint64_t value = 0;
+    char          rest  = 0;
+    switch (option) {
+    case 'c':
+        return std::sscanf(text, "%d,%d%c", &wish->core[0], &wish->core[1], &rest) == 2 && wish->core[0] >= 0 &&
+               wish->core[0] < CPU_SETSIZE && wish->core[1] >= 0 && wish->core[1] < CPU_SETSIZE;
+    case 's':
+        return number_parse(text, sizeof(std::uint64_t), max_size, &value) && ((wish->size = value), true);
+    case 'n':
+        return number_parse(text, 1, max_count, &value) && ((wish->count = value), true);
+    case 't':
+        return number_parse(text, 1, max_seconds, &value) && ((wish->seconds = static_cast<unsigned>(value)), true);
+    default:
+        return false;
+    }
+}
+
+} // namespace
+
+int main(int argc, char **argv)
+{
+    settings wish;
+    for (int option; (option = getopt(argc, argv, "c:s:n:t:h")) != -1;) {
+        if (option == 'h' || option == '?') {
+            return usage(nullptr);
+        }
+        if (!option_parse(&wish, option, optarg)) {
+            const char name[] = {'-', static_cast<char>(option), '\0'};
+            return usage(name);
+        }
+    }
+    if (optind != argc) {
+        return usage(argv[optind]);
+    }
+
+    const std::size_t stride = slot_size(wish.size);
+    void *memory = mmap(nullptr, 2 * stride, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) {
+        std::perror("shm_pingpong: mmap");
+        return 1;
+    }
+    auto *there = static_cast<slot *>(memory);
+    auto *back  = reinterpret_cast<slot *>(static_cast<unsigned char *>(memory) + stride);
+    const std::uint64_t warmup = wish.count / 10 + 10;
+    const std::uint64_t total  = warmup + wish.count;
+
+    // Both cores are tried before the fork: a child that could not be pinned would leave its parent spinning.
+    if (!pin(wish.core[1]) || !pin(wish.core[0])) {
+        std::perror("shm_pingpong: sched_setaffinity");
+        return 1;
+    }
+    const pid_t parent = getpid();
+    const pid_t child  = fork();
+    if (child < 0) {
+        std::perror("shm_pingpong: fork");
+        return 1;
+    }
+    alarm(wish.seconds);
+    if (child > 0) {
+        (void)pin(wish.core[1]);
+    }
+    if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        _exit(getppid() == parent ? serve(wish, there, back, total) : 4);
+    }
+    const double seconds = drive(wish, there, back, warmup, total);
+    if (seconds < 0.0) {
+        kill(child, SIGKILL);
+    }
+    int status = 0;
+    if (waitpid(child, &status, 0) != child || status != 0 || seconds <= 0.0) {
+        std::fprintf(stderr, "shm_pingpong: a message arrived with wrong bytes\n");
+        return 1;
+    }
+    std::printf("{\"size\": %zu, \"iterations\": %llu, \"one_way_us\": %.6f}\n", wish.size,
+                static_cast<unsigned long long>(wish.count), seconds * 1e6 / 2.0 / static_cast<double>(wish.count));
+    return 0;
+}

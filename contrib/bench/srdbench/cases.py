@@ -1,0 +1,130 @@
+"""What is measured: the cases of each preset, and the command lines that measure them.
+
+Owns: command lines, iteration counts, environment of each case. Refuses to know: how processes are run and reported.
+
+A case is one program pair at one size. Cases that are compared share a `group`, and are run one directly after the
+other in every pass, so that whatever else the machine does meanwhile hits them alike.
+"""
+
+import dataclasses
+import re
+
+SIZES = (8, 1024, 8192, 65536, 1048576)
+UCX_TABLE_TESTS = {"latency": "tag_lat", "bandwidth": "tag_bw"}
+MAX_ITERATIONS = {"ucx": 20_000_000, "ib_send_lat": 1_000_000, "ib_send_bw": 20_000_000, "shm_pingpong": 20_000_000}
+MIN_ITERATIONS = 200
+
+
+@dataclasses.dataclass
+class Case:
+    """One thing to measure. `us_guess` is corrected by the calibration run."""
+    series: str             # who: srd, tcp, posix, verbs, shm
+    metric: str             # latency or bandwidth: decides what us means and which table shows it
+    test: str               # the program's own name of the test
+    size: int               # bytes of one message
+    program: str            # ucx, ib_send_lat, ib_send_bw, shm_pingpong
+    layout: str = ""        # uct tests only: short, bcopy, zcopy
+    us_guess: float = 0.0
+
+    @property
+    def group(self):
+        return "%s %d" % (self.metric, self.size)
+
+    @property
+    def name(self):
+        words = [self.series, self.test] + ([self.layout] if self.layout else []) + [size_text(self.size)]
+        return " ".join(words)
+
+
+@dataclasses.dataclass
+class Tools:
+    """What the machine offers; filled by the command line."""
+    prefix: list            # words that load transport and device; empty = nothing to load
+    transport: str          # UCX_TLS of the transport under test
+    uct_device: str = ""    # its device as UCT names it
+    verbs_device: str = ""  # as verbs names it; empty = the first
+    shm_pingpong: str = ""
+    tcp_device: str = "lo"
+
+
+def size_text(size):
+    for unit, name in ((1 << 20, "MiB"), (1 << 10, "KiB")):
+        if size >= unit and size % unit == 0:
+            return "%d %s" % (size // unit, name)
+    return "%d B" % size
+
+
+def guess_us(series, metric, size):
+    """A first idea of one message's time, only good enough for a calibration run of some ten milliseconds."""
+    start = 5.0 if series == "tcp" else 1.0
+    return start * (0.5 if metric == "bandwidth" else 1.0) + size / 4000.0
+
+
+def iterations(case, us, target_s):
+    """How many messages take about target_s; a round trip of a latency test is two of them."""
+    per_iteration = us * (2.0 if case.metric == "latency" else 1.0)
+    wanted = int(target_s * 1e6 / max(per_iteration, 0.001))
+    return max(MIN_ITERATIONS if case.size < 65536 else 20, min(wanted, MAX_ITERATIONS[case.program]))
+
+
+def table_cases(series, sizes=SIZES):
+    """Latency and bandwidth over size, for every series asked for, compared size by size."""
+    cases = []
+    for metric in ("latency", "bandwidth"):
+        for size in sizes:
+            for name in series:
+                if name == "verbs":
+                    program = "ib_send_lat" if metric == "latency" else "ib_send_bw"
+                    cases.append(Case(name, metric, program, size, program))
+                elif name == "shm":
+                    if metric == "latency":
+                        cases.append(Case(name, metric, "shm_pingpong", size, "shm_pingpong"))
+                else:
+                    cases.append(Case(name, metric, UCX_TABLE_TESTS[metric], size, "ucx"))
+    return cases
+
+
+def speed_cases():
+    """The four bounds. Each bound's sides stand next to each other."""
+    return [Case("srd", "latency", "tag_lat", 8, "ucx"),
+            Case("tcp", "latency", "tag_lat", 8, "ucx"),
+            Case("srd", "latency", "am_lat", 8, "ucx", "short"),
+            Case("verbs", "latency", "ib_send_lat", 8, "ib_send_lat"),
+            Case("shm", "latency", "shm_pingpong", 8, "shm_pingpong"),
+            Case("srd", "bandwidth", "am_bw", 8, "ucx", "short"),
+            Case("verbs", "bandwidth", "ib_send_bw", 8, "ib_send_bw"),
+            Case("srd", "bandwidth", "tag_bw", 8, "ucx")]
+
+
+def environment(case, tools):
+    """Variables that choose what the case measures; everything else is left as the user has it."""
+    if case.program != "ucx" or case.layout:
+        return {}
+    if case.series == "tcp":
+        return {"UCX_TLS": "tcp", "UCX_NET_DEVICES": tools.tcp_device}
+    return {"UCX_TLS": tools.transport if case.series == "srd" else case.series}
+
+
+def commands(case, tools, count, port, cores):
+    """(server, client) argument vectors; server is None for a program that is a pair by itself."""
+    if case.program == "shm_pingpong":
+        return None, [tools.shm_pingpong, "-c", "%d,%d" % tuple(cores), "-s", str(case.size), "-n", str(count)]
+    loader = list(tools.prefix) if case.series in ("srd", "verbs") else []
+    if case.program == "ucx":
+        server = loader + ["ucx_perftest", "-c", str(cores[0]), "-p", str(port)]
+        client = loader + ["ucx_perftest", "-c", str(cores[1]), "-p", str(port), "127.0.0.1", "-f", "-t", case.test,
+                           "-s", str(case.size), "-n", str(count), "-w", str(max(10, min(10000, count // 10)))]
+        if case.layout:
+            client += ["-x", tools.transport, "-d", tools.uct_device, "-D", case.layout]
+        return server, client
+    both = loader + [case.program, "-F", "-c", "SRD", "-s", str(case.size), "-n", str(count), "-p", str(port)]
+    if case.program == "ib_send_bw":
+        both.append("-N")  # one time stamp per run instead of one per message
+    if tools.verbs_device:
+        both += ["-d", tools.verbs_device]
+    return both, both + ["127.0.0.1"]
+
+
+def verbs_device_of(uct_device):
+    """UCT names a device and its port, efa_0:1; verbs only the device."""
+    return re.sub(r":\d+$", "", uct_device)

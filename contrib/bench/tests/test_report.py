@@ -1,0 +1,142 @@
+"""Tables, ratios, verdicts and the picture, from results made by hand."""
+
+import os
+import sys
+import unittest
+import xml.dom.minidom
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from srdbench import campaign, cases, plot, report  # noqa: E402
+
+MACHINE = {"date": "2026-01-01 00:00 UTC", "command": "bench", "cpu": "A & B <CPU>", "cpus": 2, "cores": [0, 1],
+           "virtual_machine": True, "kernel": "6.1", "commit": "abc", "packages": {"libucx0": "1.13.1"},
+           "settings": {}, "load_before": 0.1}
+
+
+def entry(case, times, status="ok", reason=None):
+    passes = [None if us is None else {"us": us, "mib_s": case.size / us, "msg_s": 1e6 / us} for us in times]
+    return {"series": case.series, "metric": case.metric, "test": case.test, "layout": case.layout, "size": case.size,
+            "group": case.group, "name": case.name, "status": status, "reason": reason, "iterations": 100,
+            "commands": [], "calibration": None, "passes": passes}
+
+
+def result(entries, preset="quickstart"):
+    return {"schema": 1, "preset": preset, "machine": MACHINE, "transport": "srd", "prefix": [], "passes": 3,
+            "seconds": 1.0, "cases": entries, "failures": []}
+
+
+def speed(**times):
+    keys = ("srd tag_lat", "tcp tag_lat", "srd am_lat", "verbs ib_send_lat", "shm shm_pingpong", "srd am_bw",
+            "verbs ib_send_bw", "srd tag_bw")
+    base = dict(zip(keys, (0.5, 5.0, 0.4, 0.35, 0.05, 0.3, 0.27, 0.5)))
+    base.update({key.replace("__", " "): value for key, value in times.items()})
+    return [entry(case, [base["%s %s" % (case.series, case.test)]] * 3) for case in cases.speed_cases()]
+
+
+class Numbers(unittest.TestCase):
+    def test_significant_keeps_whole_digits(self):
+        for number, digits, text in ((0.0512, 3, "0.0512"), (4.356, 3, "4.36"), (228.4, 3, "228"), (34674.0, 3, "34674"),
+                                     (0.1, 3, "0.100"), (0.5, 2, "0.50"), (12.0, 2, "12"), (0, 3, "0"), (-0.05, 2, "-0.050")):
+            self.assertEqual(report.significant(number, digits), text)
+
+    def test_range_holds_the_median(self):
+        self.assertEqual(report.cell((0.172, 0.165, 0.173)), "0.172 0.16..0.18")
+        self.assertEqual(report.cell((0.29, 0.29, 0.30)), "0.290 0.29..0.30")
+        self.assertEqual(report.cell((1.0, 1.0, 1.0)), "1.00")
+        self.assertEqual(report.cell(None), "-")
+
+    def test_ratio_is_taken_pass_by_pass(self):
+        case = cases.Case("srd", "latency", "tag_lat", 8, "ucx")
+        found = campaign.combine(entry(case, [1.0, 4.0, None]), entry(case, [2.0, 2.0, 2.0]), lambda a, b: a / b)
+        self.assertEqual(found, (1.25, 0.5, 2.0))
+
+    def test_ratio_of_nothing_is_none(self):
+        case = cases.Case("srd", "latency", "tag_lat", 8, "ucx")
+        self.assertIsNone(campaign.combine(entry(case, [None]), entry(case, [2.0]), lambda a, b: a / b))
+        self.assertIsNone(campaign.combine(None, entry(case, [2.0]), lambda a, b: a / b))
+
+
+class Tables(unittest.TestCase):
+    def sample(self):
+        entries = []
+        for case in cases.table_cases(["srd", "tcp", "verbs"]):
+            if case.series == "verbs" and case.size > 8192:
+                entries.append(entry(case, [], "not possible", "too large"))
+            else:
+                entries.append(entry(case, [123.456, 101.5, 234567.0] if case.size > 8 else [0.5123, 0.4, 0.61]))
+        return result(entries)
+
+    def test_no_line_is_wider_than_a_terminal(self):
+        for line in report.text(self.sample()).splitlines():
+            self.assertLessEqual(len(line), report.WIDTH, line)
+
+    def test_impossible_size_is_said_with_its_reason(self):
+        text = report.text(self.sample())
+        self.assertIn("not possible", text)
+        self.assertIn("too large", text)
+
+    def test_every_pass_is_in_the_markdown(self):
+        text = report.markdown(self.sample())
+        self.assertIn("| srd tag_lat 8 B | 100 | 0.512 | 0.400 | 0.610 |", text)
+        self.assertIn("Command: `bench`", text)
+
+    def test_failure_is_in_the_report(self):
+        sample = self.sample()
+        sample["failures"].append({"case": "srd tag_lat 8 B", "when": "pass 2", "reason": "timeout after 30 s"})
+        self.assertIn("FAILED: srd tag_lat 8 B (pass 2): timeout after 30 s", report.text(sample))
+
+    def test_wide_table_is_split_under_its_first_column(self):
+        lines = report.render(["a", "b", "c", "d"], [["1", "x" * 40, "y" * 40, "z" * 40]], 100)
+        self.assertEqual(len(lines), 5)
+        self.assertTrue(all(len(line) <= 100 for line in lines))
+
+
+class Verdicts(unittest.TestCase):
+    def words(self, entries):
+        return {one["key"]: one["verdict"] for one in report.verdicts(entries)}
+
+    def test_all_met(self):
+        self.assertEqual(self.words(speed()), {"tag_lat": "met", "am_lat": "met", "rate": "met", "rate_tag": "no bound",
+                                               "verbs": "met"})
+
+    def test_each_bound_can_be_missed_alone(self):
+        for key, change in (("tag_lat", {"tcp__tag_lat": 1.9}), ("am_lat", {"srd__am_lat": 0.46}),
+                            ("rate", {"srd__am_bw": 0.35}), ("verbs", {"shm__shm_pingpong": 0.034})):
+            found = self.words(speed(**change))
+            missed = [name for name, word in found.items() if word == "not met"]
+            self.assertEqual(missed, [key])
+
+    def test_bound_with_a_missing_side_is_not_met(self):
+        entries = [one for one in speed() if one["series"] != "shm"]
+        self.assertEqual(self.words(entries)["verbs"], "not measured")
+
+    def test_report_prints_the_verdicts(self):
+        sample = result(speed(srd__am_lat=0.46), "speed")
+        sample["verdicts"] = report.verdicts(sample["cases"])
+        text = report.text(sample)
+        self.assertIn("not met", text)
+        self.assertTrue(all(len(line) <= report.WIDTH for line in text.splitlines()), text)
+
+
+class Picture(unittest.TestCase):
+    def test_picture_is_well_formed_and_names_every_series(self):
+        sample = result([entry(case, [1.0 + case.size / 1000, 2.0 + case.size / 900])
+                         for case in cases.table_cases(["srd", "tcp", "verbs"])])
+        document = xml.dom.minidom.parseString(plot.svg(sample))
+        words = [node.firstChild.data for node in document.getElementsByTagName("text")]
+        self.assertEqual(words.count("srd"), 2)
+        self.assertEqual(words.count("raw verbs"), 2)
+        self.assertEqual(len(document.getElementsByTagName("polyline")), 6)
+
+    def test_points_stay_inside_the_panels(self):
+        sample = result([entry(case, [0.01, 900000.0]) for case in cases.table_cases(["srd"])])
+        document = xml.dom.minidom.parseString(plot.svg(sample))
+        for circle in document.getElementsByTagName("circle"):
+            self.assertTrue(plot.TOP - 1 <= float(circle.getAttribute("cy")) <= plot.TOP + plot.PANEL_HEIGHT + 1)
+
+    def test_empty_result_is_a_picture_too(self):
+        xml.dom.minidom.parseString(plot.svg(result([])))
+
+
+if __name__ == "__main__":
+    unittest.main()
