@@ -1,0 +1,143 @@
+/* Completion queues: writing entries so that a consumer that polls memory never sees half of one, and never loses one.
+ *
+ * Owns: phase, room, overflow and events of a CQ. The ring lives in the context's memfd and is mapped read-only by the provider, but the
+ * process can write it: nothing here reads it back.
+ *
+ * An entry may be written only where the application has consumed. For a CQ with a channel the provider writes its consumer index into
+ * the doorbell; for the others the wrapper of poll tells us (engine_consumed). An entry that finds the ring full goes to an overflow list, which
+ * was sized when the QPs were created; work that could exceed even that is not begun (cq_has_room), so the debt is bounded.
+ *
+ *   CQ-1  an entry is visible only when whole: its first word, with the phase bit, is stored last with release.
+ *   CQ-2  an unread entry is never overwritten.
+ *   CQ-3  entries in ring + overflow + reserved never exceed entries + overflow_room.
+ */
+#include "softefa/dev/engine_state.h"
+#include "softefa/dev/wqe.h"
+
+#include <cassert>
+#include <cerrno>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+namespace softefa::dev {
+
+namespace {
+
+/// Learns what the application has consumed. A value that no correct program can write is ignored.
+void refresh(cq &c) noexcept
+{
+    std::uint64_t seen = c.consumed.load(std::memory_order_acquire);
+    if (c.doorbell != nullptr) {
+        const auto index = static_cast<std::uint16_t>(c.doorbell->load(std::memory_order_acquire));
+        const std::uint64_t told = c.believed + static_cast<std::uint16_t>(index - static_cast<std::uint16_t>(c.believed));
+        if (told <= c.produced && told > seen)
+            seen = told;
+    }
+    if (seen > c.believed && seen <= c.produced)
+        c.believed = seen;
+}
+
+bool ring_has_room(cq &c) noexcept
+{
+    if (c.produced - c.believed < c.entries) [[likely]]
+        return true;
+    refresh(c);
+    return c.produced - c.believed < c.entries;
+}
+
+void store(cq &c, const cqe_bytes &entry) noexcept
+{
+    const bool    phase = ((c.produced / c.entries) & 1) == 0; // first lap writes 1
+    std::uint8_t *place = c.ring + (c.produced & (c.entries - 1)) * c.entry_size;
+    auto         *words = reinterpret_cast<std::uint64_t *>(place);
+
+    words[1] = entry.words[1];
+    if (c.entry_size == 32) {
+        words[2] = entry.words[2];
+        words[3] = entry.words[3];
+    }
+    const std::uint64_t first = phase ? entry.words[0] | wqe::cqe_phase : entry.words[0];
+    reinterpret_cast<std::atomic<std::uint64_t> *>(place)->store(first, std::memory_order_release);
+    ++c.produced;
+}
+
+bool write_event(cq &c) noexcept
+{
+    const int  saved   = errno;
+    const long written = syscall(SYS_write, c.event_fd, &c.user_handle, sizeof(c.user_handle));
+    const bool again   = written == -1 && errno == EAGAIN;
+    errno = saved;
+    if (written == sizeof(c.user_handle))
+        ++c.events;
+    return !again; // any other failure: the channel is gone, nobody waits
+}
+
+} // namespace
+
+bool cq_has_room(cq &c, unsigned count) noexcept
+{
+    const std::uint64_t limit = std::uint64_t{c.entries} + c.overflow_room;
+    if (c.produced - c.believed + c.overflow_count + c.reserved + count <= limit) [[likely]]
+        return true;
+    refresh(c);
+    return c.produced - c.believed + c.overflow_count + c.reserved + count <= limit;
+}
+
+void cq_write(cq &c, const cqe_bytes &entry) noexcept
+{
+    if (c.overflow_count == 0 && ring_has_room(c)) [[likely]] {
+        store(c, entry);
+    } else if (c.overflow_count < c.overflow_room) {
+        c.overflow[(c.overflow_head + c.overflow_count) % c.overflow_room] = entry;
+        if (c.overflow_count++ == 0)
+            ++engine().cq_overflowing;
+        ++counters_of(c.owner->device).cq_overflows;
+    } else {
+        assert(!"CQ-3: callers reserve");
+    }
+    if (c.armed) [[unlikely]]
+        cq_fire(c);
+}
+
+bool cq_drain_overflow(cq &c) noexcept
+{
+    bool moved = false;
+    while (c.overflow_count != 0 && ring_has_room(c)) {
+        store(c, c.overflow[c.overflow_head]);
+        c.overflow_head = (c.overflow_head + 1) % c.overflow_room;
+        moved           = true;
+        if (--c.overflow_count == 0)
+            --engine().cq_overflowing;
+    }
+    return moved;
+}
+
+bool cq_has_unconsumed(cq &c) noexcept
+{
+    refresh(c);
+    return c.produced != c.believed;
+}
+
+void cq_fire(cq &c) noexcept
+{
+    c.armed = false;
+    if (c.event_fd < 0)
+        return;
+    ++counters_of(c.owner->device).events;
+    if (!write_event(c) && !c.event_owed) {
+        c.event_owed = true;
+        ++engine().events_owed;
+    }
+}
+
+void cq_settle_events() noexcept
+{
+    objects().cqs.for_each([](cq &c) {
+        if (c.event_owed && write_event(c)) {
+            c.event_owed = false;
+            --engine().events_owed;
+        }
+    });
+}
+
+} // namespace softefa::dev

@@ -1,0 +1,282 @@
+/* The engine: lock, entry points, one pass.
+ *
+ * Owns: who runs when. A pass looks at doorbells that were announced, at timers (now and then), and at every peer: first what it
+ * answered and sent, then what waits to be sent to it. Positions and wake-ups are published once per pass. See engine_state.h for the lock.
+ */
+#include "softefa/dev/engine.h"
+
+#include "base/clock.h"
+#include "softefa/dev/engine_state.h"
+#include "softefa/dev/fabric_client.h"
+
+#include <bit>
+#include <sched.h>
+#include <ctime>
+
+namespace softefa::dev {
+
+namespace {
+
+constexpr unsigned timer_polls  = 16;  ///< polls between two looks at the clock
+constexpr unsigned acks_per_run = 512;
+
+bool run_dirty(engine_state &e) noexcept
+{
+    std::uint64_t words = e.dirty_words.load(std::memory_order_relaxed);
+    bool          moved = false;
+    if (words == 0) [[likely]]
+        return false;
+    words = e.dirty_words.exchange(0, std::memory_order_seq_cst);
+    for (; words != 0; words &= words - 1) {
+        const unsigned word = static_cast<unsigned>(std::countr_zero(words));
+        for (std::uint64_t bits = e.dirty[word].exchange(0, std::memory_order_acq_rel); bits != 0; bits &= bits - 1) {
+            qp *q = objects().qps.at(word * 64 + static_cast<unsigned>(std::countr_zero(bits)));
+            if (q != nullptr)
+                moved |= requester_fetch(*q);
+        }
+    }
+    return moved;
+}
+
+bool run_acks(engine_state &e, link &l) noexcept
+{
+    fabric::ack_rx &in = l.channel->acks_in;
+    wire::ack       a, b;
+    unsigned        done = 0;
+    while (done < acks_per_run && in.peek(a)) {
+        if (e.reorder != 0 && e.random.chance(e.reorder) && in.peek(b, 1)) [[unlikely]] {
+            requester_ack(l, b);
+            ++e.counters[0].reorders;
+            ++done;
+            in.advance();
+        }
+        requester_ack(l, a);
+        in.advance();
+        ++done;
+    }
+    l.rx_touched |= done != 0;
+    return done != 0;
+}
+
+/// Records whose neighbours may be served in the other order: whole operations.
+bool swappable(const wire::header &h) noexcept
+{
+    constexpr std::uint8_t whole = wire::flag_first | wire::flag_last;
+    return h.kind == wire::pdu_kind::send || (h.kind == wire::pdu_kind::write && (h.flags & whole) == whole) ||
+           h.kind == wire::pdu_kind::read_req;
+}
+
+bool run_records(engine_state &e, link &l) noexcept
+{
+    using outcome = fabric::data_rx::outcome;
+    fabric::data_rx &in = l.channel->rx;
+    wire::header     h, next;
+    std::uint32_t    bytes = 0;
+    unsigned         done  = 0;
+    while (done < limits::records_per_run && bytes < limits::bytes_per_run && !l.failed) {
+        const outcome seen = in.peek(h);
+        if (seen == outcome::empty)
+            break;
+        if (seen == outcome::violation) [[unlikely]] {
+            link_fail(l, "record outside its ring");
+            break;
+        }
+        if (!l.channel->acks_out.has_room(2)) [[unlikely]] {
+            ++e.counters[0].ring_stalls;
+            break;
+        }
+        if (e.reorder != 0 && e.random.chance(e.reorder) && swappable(h) && in.peek_next(h, next) == outcome::record &&
+            swappable(next)) [[unlikely]] {
+            responder_record(l, next, in.payload_next(h));
+            responder_record(l, h, in.payload());
+            in.advance(h);
+            in.advance(next);
+            bytes += next.payload_size;
+            done += 2;
+            ++e.counters[0].reorders;
+        } else {
+            responder_record(l, h, in.payload());
+            in.advance(h);
+            ++done;
+        }
+        bytes += h.payload_size;
+    }
+    l.rx_touched |= done != 0;
+    return done != 0;
+}
+
+bool run_link(engine_state &e, link &l) noexcept
+{
+    bool moved = false;
+    if (!l.failed && l.channel->has_input()) {
+        // Completion and receive completion have no order either.
+        if (e.reorder != 0 && e.random.chance(e.reorder)) [[unlikely]]
+            moved = run_records(e, l) | run_acks(e, l);
+        else
+            moved = run_acks(e, l) | run_records(e, l);
+    }
+    if (l.has_work()) {
+        moved |= requester_link_work(l);
+        moved |= responder_reads(l);
+    }
+    if (l.rx_touched) {
+        l.rx_touched = false;
+        l.channel->rx.publish();
+        l.channel->acks_in.publish();
+        if (l.channel->tx.violated() || l.channel->acks_out.violated()) [[unlikely]]
+            link_fail(l, "position beyond what was sent");
+    }
+    return moved;
+}
+
+/// CH-1: records first, one full fence, then the park words.
+void wake_touched(engine_state &e) noexcept
+{
+    bool fenced = false;
+    for (unsigned i = 0; i < e.touched_count; ++i) {
+        link &l = *e.touched[i];
+        l.tx_touched = false;
+        if (l.channel->is_self)
+            continue;
+        if (!fenced)
+            std::atomic_thread_fence(std::memory_order_seq_cst);
+        fenced = true;
+        fabric::channel_wake(*l.channel);
+    }
+    e.touched_count = 0;
+    if (e.resolve_wanted) [[unlikely]] {
+        e.resolve_wanted = false;
+        fabric_kick();
+    }
+}
+
+} // namespace
+
+engine_state &engine() noexcept
+{
+    static constinit engine_state state;
+    return state;
+}
+
+bool engine_run() noexcept
+{
+    engine_state &e     = engine();
+    bool          moved = run_dirty(e);
+
+    if (!e.rnr.empty() && (++e.timer_skip % timer_polls == 0)) [[unlikely]]
+        moved |= requester_timers(base::clock_now_ns());
+    for (unsigned i = 0; i < e.link_count; ++i)
+        if (e.links[i] != nullptr)
+            moved |= run_link(e, *e.links[i]);
+    if (e.cq_overflowing != 0) [[unlikely]]
+        objects().cqs.for_each([&](cq &c) { moved |= c.overflow_count != 0 && cq_drain_overflow(c); });
+    if (e.events_owed != 0) [[unlikely]]
+        cq_settle_events();
+    wake_touched(e);
+    return moved;
+}
+
+bool engine_try_lock() noexcept
+{
+    engine_state &e = engine();
+    return e.lock.load(std::memory_order_relaxed) == 0 && e.lock.exchange(1, std::memory_order_seq_cst) == 0;
+}
+
+void engine_unlock() noexcept
+{
+    engine_state &e = engine();
+    wake_touched(e);
+    for (unsigned round = 0;; ++round) {
+        if (e.again.load(std::memory_order_relaxed) != 0 && round < limits::combine_rounds) {
+            e.again.store(0, std::memory_order_relaxed);
+            engine_run();
+        }
+        e.lock.store(0, std::memory_order_seq_cst);
+        if (e.again.load(std::memory_order_seq_cst) == 0 || round >= limits::combine_rounds || !engine_try_lock()) [[likely]]
+            return; // ENG-1: after the last round the mark stays for the next holder
+    }
+}
+
+engine_guard::engine_guard() noexcept
+{
+    for (unsigned tries = 0; !engine_try_lock(); ++tries) {
+        if (tries < 64) {
+            sched_yield();
+        } else {
+            const timespec pause{0, 50'000};
+            nanosleep(&pause, nullptr);
+        }
+    }
+}
+
+engine_guard::~engine_guard() { engine_unlock(); }
+
+void engine_run_or_leave() noexcept
+{
+    engine_state &e = engine();
+    if (!engine_try_lock()) {
+        e.again.store(1, std::memory_order_seq_cst);
+        if (!engine_try_lock())
+            return;
+    }
+    e.timer_skip = timer_polls - 1; // the caller came for the timers, too
+    engine_run();
+    engine_unlock();
+}
+
+void engine_posted(handle h) noexcept
+{
+    engine_state &e = engine();
+    qp           *q = e.dead.load(std::memory_order_relaxed) ? nullptr : objects().qps.find(h);
+    if (q == nullptr) [[unlikely]]
+        return;
+    if (!engine_try_lock()) [[unlikely]] {
+        qp_mark_dirty(*q);
+        e.again.store(1, std::memory_order_seq_cst);
+        if (!engine_try_lock())
+            return;
+    }
+    requester_fetch(*q);
+    engine_unlock();
+}
+
+void engine_poll(handle) noexcept
+{
+    engine_state &e = engine();
+    if (e.dead.load(std::memory_order_relaxed) || !engine_try_lock()) [[unlikely]]
+        return;
+    const bool moved = engine_run();
+    e.polls          = e.polls + 1;
+    e.idle_polls     = moved ? 0 : e.idle_polls + 1;
+    const bool yield = e.idle_polls > e.yield_after;
+    if (yield)
+        e.idle_polls = 0;
+    engine_unlock();
+    if (yield) [[unlikely]]
+        sched_yield();
+}
+
+void engine_consumed(handle h, unsigned count) noexcept
+{
+    cq *c = objects().cqs.find(h);
+    if (c != nullptr)
+        c->consumed.fetch_add(count, std::memory_order_release);
+}
+
+void engine_arm(handle h) noexcept
+{
+    engine_state &e = engine();
+    if (e.dead.load(std::memory_order_relaxed))
+        return;
+    const engine_guard guard; // arming must not be lost, so this one waits
+    cq *c = objects().cqs.find(h);
+    if (c == nullptr || c->event_fd < 0)
+        return;
+    c->armed = true;
+    engine_run();
+    if (c->armed && cq_has_unconsumed(*c))
+        cq_fire(*c);
+    fabric_waiter();
+}
+
+} // namespace softefa::dev

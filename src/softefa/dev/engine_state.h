@@ -1,0 +1,165 @@
+/* The engine's own state and the calls between its parts.
+ *
+ * Owns: the one engine of the process: its lock, the peers it is connected to, its lists of waiting work. Parts: engine.cc (lock, entry points,
+ * one run), requester.cc (send queues to records, answers to completions), responder.cc (records to receives, RDMA
+ * service), completion.cc (CQ entries and events). Everything here needs the engine lock unless it says otherwise.
+ *
+ * The lock is only ever tried by the application's threads: whoever fails leaves a mark and the holder looks again before it lets go
+ * (combining), so a signal handler or another thread never waits and never loses work.
+ *   ENG-1  work left behind by a failed try is seen by the holder or by the one who left it.
+ *   ENG-2  an op is in exactly the list that its state says.
+ */
+#pragma once
+
+#include "base/rng.h"
+#include "softefa/dev/counters.h"
+#include "softefa/dev/objects.h"
+#include "softefa/fabric/channel.h"
+
+namespace softefa::dev {
+
+/// A read that a peer asked us to serve.
+struct read_request {
+    std::uint64_t op, address;
+    std::uint32_t rkey, length, progress;
+    std::uint16_t src_qpn, dst_qpn;
+    std::uint8_t  src_device, dst_device;
+    std::uint32_t qkey;
+};
+
+/// A peer, as the engine sees it.
+struct link {
+    fabric::channel *channel = nullptr;
+    unsigned         index   = 0;
+    bool             rx_touched = false; ///< consumed something in this run: positions to publish
+    bool             tx_touched = false; ///< published something in this run: the peer may sleep
+    bool             failed  = false;    ///< broke the protocol: nothing is read from it any more
+    bool             gone    = false;    ///< its process ended; the rings hold its last words
+    // requester
+    op_list          pending;            ///< single-record work that waits for room
+    op_list          pending_reads;      ///< reads beyond reads_per_link
+    op_list          writes;             ///< writes of several records; only the first one is being sent
+    unsigned         reads_out = 0;      ///< read requests whose end has not arrived
+    // responder
+    read_request     reads[limits::reads_per_link];
+    unsigned         read_head = 0, read_count = 0;
+    struct {
+        std::uint64_t    op     = ~std::uint64_t{0}; ///< write in progress
+        std::uint64_t    next   = 0;                 ///< bytes of it that arrived
+        wire::efa_status status = wire::efa_status::ok;
+    } write_in;
+
+    bool has_work() const noexcept
+    {
+        return !pending.empty() || !writes.empty() || read_count != 0 || (!pending_reads.empty() && reads_out < limits::reads_per_link);
+    }
+};
+
+struct engine_state {
+    alignas(64) std::atomic<std::uint32_t> lock  = 0; ///< 1: held
+    std::atomic<std::uint32_t>             again = 0; ///< somebody failed the lock and left work
+    std::atomic<bool>                      dead  = false; ///< forked child: nothing works any more
+    alignas(64) std::atomic<std::uint64_t> dirty[limits::qps / 64] = {}; ///< QP slots with an unread doorbell
+    std::atomic<std::uint64_t>             dirty_words = 0;              ///< which words of `dirty` may be non-zero
+    alignas(64) link *links[limits::links] = {};
+    unsigned      link_count = 0;
+    op_list       rnr;    ///< in order of deadline: the pause is the same for all
+    op_list       parked; ///< destination being looked up
+    std::uint32_t op_generation = 0;
+    std::uint32_t reorder = 0;       ///< chance per 65536; 0 = off
+    std::uint64_t rnr_pause_ns = 0;
+    base::rng     random{1};
+    link         *touched[limits::links] = {}; ///< links that something was published to since the last look at park words
+    unsigned      touched_count = 0;
+    unsigned      idle_polls = 0;    ///< polls in a row that found nothing
+    unsigned      yield_after = ~0u - 1; ///< idle polls before the processor is offered to others; set by the fabric
+    unsigned      timer_skip = 0;
+    std::uint64_t polls = 0;         ///< ever; the helper sees by it whether the application polls
+    unsigned      cq_overflowing = 0; ///< CQs whose overflow list is in use
+    unsigned      events_owed = 0;   ///< CQs whose event record did not fit the pipe
+    bool          resolve_wanted = false; ///< parked work that the helper does not know of yet
+    device_counters counters[limits::devices] = {};
+    fabric_counters peers = {};
+    std::uint16_t  *local_qps[limits::devices] = {}; ///< by QPN: slot + 1, 0 = not ours
+    std::uint16_t  *routes[limits::devices] = {};    ///< by QPN: link index + 1, 0 = unknown
+};
+static_assert(limits::qps / 64 <= 64);
+
+engine_state &engine() noexcept;
+
+/// Scope of the engine lock for slow paths: waits (the holder is another thread), then behaves like any holder on release.
+class engine_guard {
+public:
+    engine_guard() noexcept;
+    ~engine_guard();
+    engine_guard(const engine_guard &)            = delete;
+    engine_guard &operator=(const engine_guard &) = delete;
+};
+bool engine_try_lock() noexcept;
+void engine_unlock() noexcept; ///< does what others left behind, then unlocks
+/// One pass over everything; true if anything moved.
+bool engine_run() noexcept;
+/// From the helper thread: run, or leave the work to whoever holds the lock.
+void engine_run_or_leave() noexcept;
+
+inline void qp_mark_dirty(const qp &q) noexcept // any thread
+{
+    engine_state &e = engine();
+    e.dirty[q.slot / 64].fetch_or(std::uint64_t{1} << (q.slot % 64), std::memory_order_relaxed);
+    e.dirty_words.fetch_or(std::uint64_t{1} << (q.slot / 64), std::memory_order_seq_cst);
+}
+
+inline void link_touch(link &l) noexcept
+{
+    if (l.tx_touched)
+        return;
+    l.tx_touched = true;
+    engine_state &e = engine();
+    e.touched[e.touched_count++] = &l;
+}
+/// The peer broke the protocol: nothing is read from it any more, its work ends. `reason` is a static string.
+void link_fail(link &l, const char *reason) noexcept;
+
+// --- requester.cc
+bool requester_fetch(qp &q) noexcept;              ///< doorbell to operations; true if anything moved
+void requester_submit(op &o) noexcept;             ///< to its peer, or to a list
+void requester_end(op &o, wire::efa_status status) noexcept; ///< completes it; a datagram always with success
+void requester_ack(link &l, const wire::ack &a) noexcept;
+void requester_read_data(link &l, const wire::header &h, const std::uint8_t *payload) noexcept;
+bool requester_link_work(link &l) noexcept;        ///< waiting work of a link; true if anything moved
+bool requester_timers(std::uint64_t now_ns) noexcept;
+void requester_drop_qp(qp &q) noexcept;            ///< every op ends without a CQE
+void requester_flush_qp(qp &q) noexcept;           ///< QP in error: what no peer has yet ends as flushed
+void requester_link_gone(link &l) noexcept;        ///< ends what only that peer could have ended
+void requester_ah_gone(context &c, std::uint16_t number) noexcept;
+
+// --- responder.cc
+/// Serves one record. The link has room for its acknowledgement.
+void responder_record(link &l, const wire::header &h, const std::uint8_t *payload) noexcept;
+bool responder_reads(link &l) noexcept;            ///< sends data of reads asked for; true if anything moved
+void responder_flush_qp(qp &q) noexcept;           ///< QP in error: posted receives end as flushed
+
+// --- completion.cc
+bool cq_has_room(cq &c, unsigned count = 1) noexcept; ///< for more entries beyond those reserved
+void cq_write(cq &c, const cqe_bytes &entry) noexcept;
+bool cq_drain_overflow(cq &c) noexcept;
+void cq_settle_events() noexcept;                  ///< writes event records that did not fit before
+bool cq_has_unconsumed(cq &c) noexcept;
+void cq_fire(cq &c) noexcept;
+
+// --- shared checks
+/// The bytes of a registration that [address, address + length) names, or null. `access`: IBV_ACCESS_* that must all be there.
+std::uint8_t *mr_translate(std::uint32_t key, std::uint32_t key_mask, const pd *domain, std::uint64_t address, std::uint64_t length,
+                           std::uint32_t access) noexcept;
+inline qp *qp_find_local(unsigned device, std::uint16_t qpn) noexcept
+{
+    const std::uint16_t *table = device < limits::devices ? engine().local_qps[device] : nullptr;
+    const unsigned       slot  = table != nullptr ? table[qpn] : 0u;
+    return slot != 0 ? objects().qps.at(slot - 1) : nullptr;
+}
+inline device_counters &counters_of(unsigned device) noexcept { return engine().counters[device % limits::devices]; }
+
+inline constexpr std::uint32_t access_local_write = 1, access_remote_write = 2, access_remote_read = 4;
+inline constexpr std::uint32_t lkey_mask = 0xffffff, rkey_mask = 0xffffffff;
+
+} // namespace softefa::dev

@@ -1,0 +1,29 @@
+/* Every number that bounds something in flight or in a table. Device limits that a user may change are in settings.h. */
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace softefa::dev::limits {
+
+inline constexpr unsigned      devices         = 32;
+inline constexpr unsigned      contexts        = 256;
+inline constexpr unsigned      pds             = 4096;
+inline constexpr unsigned      cqs             = 8192;
+inline constexpr unsigned      qps             = 4096;  ///< of one process: 12 bits in an op_id
+inline constexpr unsigned      ahs             = 65535; ///< of one context: 16-bit numbers, 0xffff means unknown
+inline constexpr unsigned      mrs             = 1u << 18;
+inline constexpr unsigned      sq_entries      = 32768; ///< of one QP: 15 bits in an op_id
+inline constexpr unsigned      rq_entries      = 32768; ///< descriptors: 16-bit counters
+inline constexpr unsigned      wqe_size_max    = 128;   ///< bytes
+inline constexpr unsigned      inline_max      = 80;    ///< bytes of payload in a WQE
+inline constexpr unsigned      recv_sge        = 8;
+inline constexpr unsigned      links           = 512;   ///< processes that one process talks to, itself included
+inline constexpr unsigned      reads_per_link  = 64;    ///< requests that a responder queues for one requester
+inline constexpr std::uint32_t chunk_size      = 32 * 1024; ///< bytes of one RDMA record; the unit of rkey checks
+inline constexpr unsigned      records_per_run = 64;    ///< served for one link before the next has its turn
+inline constexpr std::uint32_t bytes_per_run   = 256 * 1024;
+inline constexpr unsigned      wqes_per_run    = 256;   ///< fetched from one SQ before others have their turn
+inline constexpr unsigned      combine_rounds  = 4;     ///< times a lock holder looks again for work that others left
+
+} // namespace softefa::dev::limits

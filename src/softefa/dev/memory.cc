@@ -1,0 +1,175 @@
+/* Memory regions and address handles.
+ *
+ * Owns: registration checks, keys, and the table of address handle numbers. A key is the MR's index with 14 bits of generation above (the
+ * lkey keeps 6 of them), so that a stale key is refused until the generation comes round. Nothing is pinned; that memory is mapped is
+ * checked when it is registered, by asking the kernel, not by touching it.
+ */
+#include "softefa/dev/engine_state.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+namespace softefa::dev {
+
+namespace {
+
+constexpr std::uint64_t page       = 4096;
+constexpr unsigned      index_bits = 18;
+static_assert(limits::mrs == 1u << index_bits);
+std::uint32_t key_generation[limits::mrs]; // 14 bits used; outlives the MR; control lock
+
+/// True if every page of the range is mapped. mincore fails with ENOMEM on a hole and touches nothing.
+bool is_mapped(std::uint64_t start, std::uint64_t length) noexcept
+{
+    static unsigned char residency[16384]; // control lock held
+    const int            saved = errno;
+    std::uint64_t        at    = start & ~(page - 1);
+    const std::uint64_t  end   = (start + length + page - 1) & ~(page - 1);
+    bool                 ok    = end > at || length == 0;
+    while (ok && at < end) {
+        const std::uint64_t part = std::min<std::uint64_t>(end - at, sizeof(residency) * page);
+        ok = syscall(SYS_mincore, at, part, residency) == 0;
+        at += part;
+    }
+    errno = saved;
+    return ok;
+}
+
+} // namespace
+
+std::uint8_t *mr_translate(std::uint32_t key, std::uint32_t key_mask, const pd *domain, std::uint64_t address, std::uint64_t length,
+                           std::uint32_t access) noexcept
+{
+    const mr *m = objects().mrs.at(key & (limits::mrs - 1));
+    if (m == nullptr || m->rkey == 0 || ((m->rkey ^ key) & key_mask) != 0 || m->domain != domain || (m->access & access) != access) [[unlikely]]
+        return nullptr;
+    const std::uint64_t offset = address - m->iova;
+    if (offset > m->length || length > m->length - offset) [[unlikely]]
+        return nullptr;
+    return reinterpret_cast<std::uint8_t *>(m->start + offset);
+}
+
+result<mr_reply> mr_register(handle domain, std::uint64_t start, std::uint64_t length, std::uint64_t iova,
+                             std::uint32_t access) noexcept
+{
+    const control_guard  guard;
+    const device_limits &limit = device_limits_get();
+    pd                  *p     = guard.dead() ? nullptr : objects().pds.find(domain);
+    if (p == nullptr)
+        return guard.dead() ? status::permission : status::not_found;
+    const bool    can_write = (limit.device_caps & (1u << 5)) != 0, can_read = (limit.device_caps & 1u) != 0;
+    const std::uint32_t allowed =
+        access_local_write | (can_write ? access_remote_write : 0) | (can_read ? access_remote_read : 0);
+    if ((access & ~allowed) != 0)
+        return status::unsupported;
+    if (length == 0 || start + length < start || iova + length < iova || start % page != iova % page ||
+        ((access & access_remote_write) != 0 && (access & access_local_write) == 0))
+        return status::invalid_argument;
+    if (!is_mapped(start, length))
+        return status::bad_address;
+    if (p->owner->mr_count >= limit.max_mr)
+        return status::limit;
+    handle h = 0;
+    mr    *m = objects().mrs.insert(&h);
+    if (m == nullptr)
+        return status::no_memory;
+    const unsigned index = mr_table::index_of(h);
+    key_generation[index] = key_generation[index] % 0x3fff + 1; // never 0
+    {
+        const engine_guard engine_lock;
+        *m      = mr{h, p, start, length, iova, access, 0};
+        m->rkey = (key_generation[index] << index_bits) | index;
+    }
+    ++p->users;
+    ++p->owner->mr_count;
+    return mr_reply{h, m->rkey & lkey_mask, m->rkey};
+}
+
+void mr_release(mr &m) noexcept
+{
+    {
+        const engine_guard engine_lock; // all access runs under it, in chunks that check the key: exact from here on
+        m.rkey = 0;
+    }
+    --m.domain->users;
+    --m.domain->owner->mr_count;
+    objects().mrs.erase(m.self);
+}
+
+status mr_deregister(handle h) noexcept
+{
+    const control_guard guard;
+    mr *m = guard.dead() ? nullptr : objects().mrs.find(h);
+    if (m == nullptr)
+        return guard.dead() ? status::permission : status::not_found;
+    mr_release(*m);
+    return status::ok;
+}
+
+result<ah_reply> ah_create(handle domain, const gid &destination) noexcept
+{
+    const control_guard guard;
+    const unsigned      count = std::min<unsigned>(device_limits_get().max_ah, limits::ahs);
+    pd                 *p     = guard.dead() ? nullptr : objects().pds.find(domain);
+    if (p == nullptr)
+        return guard.dead() ? status::permission : status::not_found;
+    context &c      = *p->owner;
+    unsigned number = count, spare = count;
+    for (unsigned k = 0; k < count && number == count; ++k) { // slow path: linear, from behind the last one given out
+        const unsigned i = (c.ah_next + k) % count;
+        if (c.ahs[i].pd == p->self && c.ahs[i].to == destination)
+            number = i;
+        else if (c.ahs[i].pd == 0 && spare == count)
+            spare = i;
+    }
+    const bool fresh = number == count;
+    if (fresh && spare == count)
+        return status::limit;
+    handle h = 0;
+    ah    *a = objects().ahs.insert(&h);
+    if (a == nullptr)
+        return status::no_memory;
+    if (fresh) {
+        number    = spare;
+        c.ah_next = (number + 1) % count;
+        const std::uint8_t device = device_by_gid(destination);
+        const engine_guard engine_lock;
+        c.ahs[number] = {p->self, destination, 0, device};
+        if (device != device_unknown)
+            p->ah_by_device[device] = static_cast<std::uint16_t>(number);
+    }
+    ++c.ahs[number].users;
+    ++p->users;
+    *a = {h, p, static_cast<std::uint16_t>(number)};
+    return ah_reply{h, a->number};
+}
+
+status ah_destroy(handle h) noexcept
+{
+    const control_guard guard;
+    ah *a = guard.dead() ? nullptr : objects().ahs.find(h);
+    if (a == nullptr)
+        return guard.dead() ? status::permission : status::not_found;
+    pd       &p     = *a->domain;
+    ah_entry &entry = p.owner->ahs[a->number];
+    if (--entry.users == 0) {
+        const engine_guard engine_lock;
+        if (entry.device != device_unknown)
+            p.ah_by_device[entry.device] = ah_unknown;
+        entry = ah_entry{};
+        requester_ah_gone(*p.owner, a->number);
+    }
+    --p.users;
+    objects().ahs.erase(h);
+    return status::ok;
+}
+
+void ah_release_all(context &c) noexcept
+{
+    objects().ahs.for_each([&](ah &a) { if (a.domain->owner == &c) objects().ahs.erase(a.self); });
+}
+
+} // namespace softefa::dev

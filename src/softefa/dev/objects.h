@@ -1,0 +1,227 @@
+/* The objects of the device: plain structs, their links to each other, and who may touch what.
+ *
+ * Owns: layout. Every object is created and destroyed under the control lock; the fields that the engine uses change only under the engine lock.
+ * Lock order: control, then engine. The engine lock is never held across an allocation, a mapping or a blocking call.
+ */
+#pragma once
+
+#include "softefa/dev/device.h"
+#include "softefa/dev/handle_table.h"
+#include "softefa/dev/limits.h"
+#include "softefa/dev/region_allocator.h"
+#include "softefa/wire/pdu.h"
+
+#include <atomic>
+
+namespace softefa::dev {
+
+struct qp;
+struct link;
+
+inline constexpr std::uint16_t ah_unknown     = 0xffff;
+inline constexpr std::uint8_t  device_unknown = 0xff;
+
+/// One address handle number of a context: shared by all handles of one (PD, GID) (DEV-3).
+struct ah_entry {
+    handle       pd     = 0; ///< 0: the number is free
+    gid          to     = {};
+    unsigned     users  = 0;
+    std::uint8_t device = device_unknown; ///< index of the destination in this domain
+};
+
+struct context {
+    handle           self   = 0;
+    unsigned         device = 0;
+    region_allocator regions;
+    ah_entry        *ahs      = nullptr; ///< max_ah entries
+    unsigned         ah_next  = 0;       ///< where the search for a free number starts
+    std::uint64_t   *low_used = nullptr; ///< bitmap over the low bits of QPNs in use (DEV-2)
+    unsigned         pd_count = 0, cq_count = 0, qp_count = 0, mr_count = 0, ah_count = 0;
+    std::uint64_t    pdn_used[limits::pds / 64] = {};
+
+    explicit context(int memfd = -1) noexcept : regions(memfd) {}
+};
+
+struct pd {
+    handle        self  = 0;
+    context      *owner = nullptr;
+    std::uint16_t pdn   = 0;
+    unsigned      users = 0;
+    std::uint16_t ah_by_device[limits::devices]; ///< reverse lookup, ah_unknown where there is none
+};
+
+struct mr {
+    handle        self = 0;
+    pd           *domain = nullptr;
+    std::uint64_t start = 0, length = 0, iova = 0;
+    std::uint32_t access = 0; ///< IBV_ACCESS_*
+    std::uint32_t rkey   = 0; ///< lkey is its low 24 bits
+};
+
+struct ah {
+    handle        self   = 0;
+    pd           *domain = nullptr;
+    std::uint16_t number = 0;
+};
+
+struct cqe_bytes {
+    std::uint64_t words[4]; ///< word 0 carries the flags byte and is stored last
+};
+
+struct cq {
+    // hot: writing an entry
+    std::uint8_t              *ring       = nullptr;
+    std::uint32_t              entry_size = 32;
+    std::uint32_t              entries    = 0;       ///< power of two
+    std::uint64_t              produced   = 0;       ///< entries ever written to the ring
+    std::uint64_t              believed   = 0;       ///< entries the application is known to have consumed
+    std::atomic<std::uint64_t> consumed   = 0;       ///< told by engine_consumed(), any thread
+    std::atomic<std::uint32_t> *doorbell  = nullptr; ///< consumer index by the provider; only with a channel
+    std::uint32_t              reserved   = 0;       ///< entries owed to work in progress
+    std::uint32_t              overflow_head = 0, overflow_count = 0, overflow_room = 0;
+    cqe_bytes                 *overflow   = nullptr; ///< circular, overflow_room entries
+    bool                       armed = false, event_owed = false, with_sgid = false;
+    // slow
+    int                        event_fd = -1;
+    std::uint64_t              user_handle = 0;
+    std::uint32_t              events = 0; ///< records written to event_fd
+    handle                     self = 0;
+    context                   *owner = nullptr;
+    unsigned                   users = 0; ///< QPs, once per queue
+    std::uint16_t              index = 0;
+    mapped_region              ring_region, doorbell_region;
+};
+
+struct sge {
+    std::uint32_t length, lkey;
+    std::uint64_t address;
+};
+
+enum class op_kind : std::uint8_t { send, read, write };
+enum class op_state : std::uint8_t {
+    free,      ///< on the QP's free list
+    parked,    ///< waits for its destination to be found (engine.parked)
+    queued,    ///< waits for room towards its peer (a list of its link)
+    in_flight, ///< the peer has it; ends by an acknowledgement, read data, or the peer's end
+    rnr_wait,  ///< the peer had no receive; waits for its deadline (engine.rnr)
+};
+
+/// One work request between its fetch and its completion, decoded once (the ring slot may be reused meanwhile).
+struct op {
+    op           *next = nullptr, *prev = nullptr;
+    struct op_list *list = nullptr; ///< where it is linked, if anywhere
+    qp           *owner = nullptr;
+    link         *to    = nullptr;
+    op_state      state = op_state::free;
+    op_kind       kind  = op_kind::send;
+    std::uint8_t  flags = 0; ///< wire::pdu_flags
+    std::uint8_t  device = 0;
+    std::uint8_t  sge_count = 0;
+    std::uint8_t  rnr_count = 0;
+    bool          is_inline = false, looked_up_twice = false;
+    std::uint16_t dst_qpn = 0, ah_number = 0;
+    std::uint32_t generation = 0, slot = 0;
+    std::uint32_t qkey = 0, imm = 0, rkey = 0, total = 0; ///< total: payload bytes of the operation
+    std::uint64_t request_id = 0; ///< 16 bits and, above, the 48 bits of a wide id
+    std::uint64_t remote_address = 0;
+    std::uint64_t progress = 0;   ///< bytes sent (write) or landed (read)
+    std::uint64_t deadline_ns = 0;
+    std::uint32_t next_free = 0;
+    union {
+        sge          sges[2];
+        std::uint8_t inline_bytes[limits::inline_max];
+    };
+    op() noexcept : sges{} {}
+};
+
+/// Intrusive FIFO of ops.
+struct op_list {
+    op *head = nullptr, *tail = nullptr;
+
+    bool empty() const noexcept { return head == nullptr; }
+    void push(op &o) noexcept
+    {
+        o.list = this;
+        o.next = nullptr;
+        o.prev = tail;
+        (tail != nullptr ? tail->next : head) = &o;
+        tail = &o;
+    }
+    void remove(op &o) noexcept
+    {
+        (o.prev != nullptr ? o.prev->next : head) = o.next;
+        (o.next != nullptr ? o.next->prev : tail) = o.prev;
+        o.next = o.prev = nullptr;
+        o.list = nullptr;
+    }
+    op *pop() noexcept
+    {
+        op *o = head;
+        if (o != nullptr)
+            remove(*o);
+        return o;
+    }
+};
+
+struct qp {
+    // hot
+    qp_state                    state = qp_state::reset;
+    qp_type                     type  = qp_type::srd;
+    std::uint8_t                device = 0, rnr_retry = 7;
+    bool                        unsolicited = false;
+    std::uint16_t               qpn = 0, slot = 0, sq_consumed = 0, rq_consumed = 0;
+    std::uint32_t               qkey = 0, wqe_size = 64, sq_entries = 0, rq_entries = 0, max_recv_sge = 0, max_send_sge = 0,
+                                inline_size = 0;
+    std::uint8_t               *sq_ring = nullptr, *rq_ring = nullptr;
+    std::atomic<std::uint32_t> *sq_doorbell = nullptr, *rq_doorbell = nullptr;
+    op                         *ops = nullptr; ///< sq_entries of them
+    std::uint32_t               free_op = 0, free_ops = 0;
+    cq                         *send_cq = nullptr, *recv_cq = nullptr;
+    pd                         *domain = nullptr;
+    context                    *owner = nullptr;
+    // slow
+    handle                      self = 0;
+    qp_attr                     attr;
+    qp_request                  caps;
+    mapped_region               sq_region, sq_db_region, rq_region, rq_db_region;
+};
+
+using context_table = handle_table<context, object_kind::context, limits::contexts>;
+using pd_table      = handle_table<pd, object_kind::pd, limits::pds>;
+using mr_table      = handle_table<mr, object_kind::mr, limits::mrs, 1024>;
+using ah_table      = handle_table<ah, object_kind::ah, 65536 * 4, 1024>;
+using cq_table      = handle_table<cq, object_kind::cq, limits::cqs>;
+using qp_table      = handle_table<qp, object_kind::qp, limits::qps>;
+
+/// Everything that this process has of the device.
+struct process_objects {
+    context_table contexts;
+    pd_table      pds;
+    mr_table      mrs;
+    ah_table      ahs;
+    cq_table      cqs;
+    qp_table      qps;
+};
+process_objects &objects() noexcept;
+
+/// Holds the control lock for a scope. `dead()` after a fork: nothing may be done.
+class control_guard {
+public:
+    control_guard() noexcept;
+    ~control_guard();
+    control_guard(const control_guard &)            = delete;
+    control_guard &operator=(const control_guard &) = delete;
+    bool dead() const noexcept;
+};
+
+const device_limits &device_limits_get() noexcept;
+/// Index of the device that has this GID, device_unknown if nobody in this domain has.
+std::uint8_t device_by_gid(const gid &g) noexcept;
+
+// destroy without looking at users; control lock held
+void qp_release(qp &q) noexcept;
+void cq_release(cq &c) noexcept;
+void mr_release(mr &m) noexcept;
+void ah_release_all(context &c) noexcept;
+
+} // namespace softefa::dev

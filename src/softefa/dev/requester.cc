@@ -1,0 +1,599 @@
+/* The requester: from a doorbell to records, and from answers to completions.
+ *
+ * Owns: fetching WQEs, their validation (every status of efa-device that the local side can give), the life of an op, RNR retries. The caller's
+ * own WQE names the local memory, so plain copies are right here; a program that unmaps it under its own work is wrong.
+ *
+ * A WQE is copied once and decoded into an op; everything later works on the op. The op stays until its final answer, because an RNR asks for
+ * the message again. Local keys are checked at every try: a deregistered buffer ends the work, it is not read.
+ *
+ *   REQ-1  every fetched WQE holds one op and one reserved CQ entry until its CQE is written (DEV-1).
+ *   REQ-2  an answer is believed only if it comes over the link that the op went to, and names its generation.
+ */
+#include "softefa/dev/engine_state.h"
+#include "softefa/dev/fabric_client.h"
+#include "softefa/dev/wqe.h"
+
+#include "base/clock.h"
+
+namespace softefa::dev {
+
+using wire::efa_status;
+
+namespace {
+
+enum class sent : std::uint8_t { yes, blocked, ended };
+
+constexpr std::uint32_t cap_rdma_read = 1u << 0, cap_rdma_write = 1u << 5;
+constexpr std::uint32_t generation_mask = (1u << wire::op_id::generation_bits) - 1;
+
+op &op_take(qp &q) noexcept
+{
+    engine_state &e = engine();
+    op           &o = q.ops[q.free_op];
+    q.free_op       = o.next_free;
+    --q.free_ops;
+    ++q.send_cq->reserved;
+    e.op_generation = (e.op_generation + 1) & generation_mask;
+    o.generation    = e.op_generation;
+    return o;
+}
+
+void op_free(op &o) noexcept
+{
+    qp &q = *o.owner;
+    if (o.list != nullptr)
+        o.list->remove(o);
+    o.state = op_state::free;
+    o.to    = nullptr;
+    --q.send_cq->reserved;
+    o.next_free = q.free_op;
+    q.free_op   = o.slot;
+    ++q.free_ops;
+}
+
+void op_complete(op &o, efa_status status) noexcept
+{
+    qp             &q = *o.owner;
+    device_counters &n = counters_of(q.device);
+    cqe_bytes       entry{};
+
+    ++n.completions;
+    if (status != efa_status::ok) [[unlikely]]
+        ++n.completion_errors;
+    else if (o.kind == op_kind::read) {
+        ++n.read_ops;
+        n.read_bytes += o.total;
+    } else if (o.kind == op_kind::write) {
+        ++n.write_ops;
+        n.write_bytes += o.total;
+    }
+    entry.words[0] = wqe::cqe_word0(static_cast<std::uint16_t>(o.request_id), static_cast<unsigned>(status), wqe::queue_send,
+                                    static_cast<unsigned>(o.kind), 0, q.qpn, static_cast<std::uint16_t>(o.request_id >> 16));
+    entry.words[1] = o.request_id >> 32;
+    cq *c          = q.send_cq;
+    op_free(o);
+    cq_write(*c, entry);
+}
+
+/// Shape and limits of a WQE; fills the op. Anything but ok ends it.
+efa_status decode_data(qp &q, op &o, const wqe::meta &m, const std::uint8_t *w) noexcept
+{
+    const device_limits &limit = device_limits_get();
+    if (!m.well_formed)
+        return efa_status::qp_internal;
+    o.is_inline = m.is_inline;
+    o.total     = 0;
+    o.sge_count = 0;
+    if (o.kind == op_kind::send) {
+        if (m.is_inline) {
+            if (m.length > q.inline_size)
+                return efa_status::bad_length;
+            std::memcpy(o.inline_bytes, w + wqe::data_offset, m.length);
+            o.total = m.length;
+            return efa_status::ok;
+        }
+        if (m.length > q.max_send_sge || m.length > 2)
+            return efa_status::qp_internal;
+        std::uint64_t total = 0;
+        for (unsigned i = 0; i < m.length; ++i) {
+            const wqe::buffer b = wqe::decode_buffer(w, wqe::data_offset + 16 * i);
+            o.sges[i]           = {b.length, b.key & lkey_mask, b.address};
+            total += b.length;
+        }
+        if (total > limit.mtu)
+            return efa_status::bad_length;
+        o.sge_count = static_cast<std::uint8_t>(m.length);
+        o.total     = static_cast<std::uint32_t>(total);
+        return efa_status::ok;
+    }
+
+    const bool          read   = o.kind == op_kind::read;
+    const wqe::buffer   remote = wqe::decode_buffer(w, wqe::data_offset);
+    if (q.type != qp_type::srd || (limit.device_caps & (read ? cap_rdma_read : cap_rdma_write)) == 0)
+        return efa_status::unsupported_op;
+    o.rkey           = remote.key;
+    o.remote_address = remote.address;
+    o.total          = remote.length;
+    if (m.is_inline) {
+        if (read || q.wqe_size < limits::wqe_size_max)
+            return efa_status::unsupported_op;
+        if (m.length > q.inline_size || m.length > limits::wqe_size_max - wqe::rdma_local_offset || m.length != remote.length)
+            return efa_status::bad_length;
+        std::memcpy(o.inline_bytes, w + wqe::rdma_local_offset, m.length);
+        return efa_status::ok;
+    }
+    if (m.length > limit.max_rdma_sge || m.length > 1)
+        return efa_status::qp_internal;
+    if (m.length == 1) {
+        const wqe::buffer b = wqe::decode_buffer(w, wqe::rdma_local_offset);
+        o.sges[0]           = {b.length, b.key & lkey_mask, b.address};
+        o.sge_count         = 1;
+    }
+    if (remote.length != (o.sge_count != 0 ? o.sges[0].length : 0) || remote.length > limit.max_rdma_size)
+        return efa_status::bad_length;
+    return efa_status::ok;
+}
+
+efa_status decode(qp &q, op &o, const std::uint8_t *w) noexcept
+{
+    const wqe::meta m = wqe::decode_meta(w);
+    o.owner           = &q;
+    o.to              = nullptr;
+    o.request_id      = m.req_id | (m.req_id_high << 16);
+    o.kind            = m.op == wqe::op_rdma_read ? op_kind::read : m.op == wqe::op_rdma_write ? op_kind::write : op_kind::send;
+    o.flags           = static_cast<std::uint8_t>((m.has_imm ? wire::flag_has_imm : 0) | (q.type == qp_type::ud ? wire::flag_ud : 0) |
+                                                  (q.unsolicited ? wire::flag_unsolicited : 0));
+    o.dst_qpn         = m.dest_qpn;
+    o.ah_number       = m.ah_number;
+    o.qkey            = m.qkey;
+    o.imm             = m.imm;
+    o.progress        = 0;
+    o.rnr_count       = 0;
+    o.looked_up_twice = false;
+    if (m.op > wqe::op_rdma_write)
+        return efa_status::unsupported_op;
+    const efa_status seen = decode_data(q, o, m, w);
+    if (seen != efa_status::ok)
+        return seen;
+    if (m.ah_number >= device_limits_get().max_ah || q.owner->ahs[m.ah_number].pd != q.domain->self)
+        return efa_status::invalid_ah;
+    o.device = q.owner->ahs[m.ah_number].device;
+    return efa_status::ok;
+}
+
+wire::header header_of(const op &o, wire::pdu_kind kind, std::uint32_t payload) noexcept
+{
+    wire::header h;
+    h.kind         = kind;
+    h.flags        = o.flags;
+    h.src_qpn      = o.owner->qpn;
+    h.dst_qpn      = o.dst_qpn;
+    h.src_device   = o.owner->device;
+    h.dst_device   = o.device;
+    h.payload_size = payload;
+    h.op           = wire::op_id{o.generation, o.owner->slot, static_cast<std::uint16_t>(o.slot)}.pack();
+    h.qkey         = o.qkey;
+    h.imm          = o.imm;
+    h.address      = o.remote_address;
+    h.rkey         = o.rkey;
+    h.length       = o.total;
+    return h;
+}
+
+sent transmit_send(op &o, link &l) noexcept
+{
+    const std::uint8_t *from[2] = {};
+    for (unsigned i = 0; i < o.sge_count; ++i) {
+        if (o.sges[i].length == 0)
+            continue;
+        from[i] = mr_translate(o.sges[i].lkey, lkey_mask, o.owner->domain, o.sges[i].address, o.sges[i].length, 0);
+        if (from[i] == nullptr) {
+            op_complete(o, efa_status::invalid_lkey);
+            return sent::ended;
+        }
+    }
+    std::uint8_t *room = l.channel->tx.reserve(o.total);
+    if (room == nullptr) [[unlikely]]
+        return sent::blocked;
+    if (o.is_inline) {
+        std::memcpy(room, o.inline_bytes, o.total);
+    } else {
+        for (unsigned i = 0; i < o.sge_count; ++i) {
+            if (from[i] != nullptr)
+                std::memcpy(room, from[i], o.sges[i].length);
+            room += o.sges[i].length;
+        }
+    }
+    if (o.rnr_count == 0) {
+        ++counters_of(o.owner->device).tx_messages;
+        counters_of(o.owner->device).tx_bytes += o.total;
+    }
+    l.channel->tx.commit(header_of(o, wire::pdu_kind::send, o.total));
+    link_touch(l);
+    if ((o.flags & wire::flag_ud) != 0) {
+        op_complete(o, efa_status::ok);
+        return sent::ended;
+    }
+    return sent::yes;
+}
+
+sent transmit_read(op &o, link &l) noexcept
+{
+    if (o.total != 0 && mr_translate(o.sges[0].lkey, lkey_mask, o.owner->domain, o.sges[0].address, o.total, access_local_write) == nullptr) {
+        op_complete(o, efa_status::invalid_lkey);
+        return sent::ended;
+    }
+    if (l.reads_out >= limits::reads_per_link || l.channel->tx.reserve(0) == nullptr)
+        return sent::blocked;
+    l.channel->tx.commit(header_of(o, wire::pdu_kind::read_req, 0));
+    ++l.reads_out;
+    link_touch(l);
+    return sent::yes;
+}
+
+/// One record of a write. `yes`: it was the last one; `blocked`: there is more, or no room.
+sent transmit_write(op &o, link &l, bool *moved_p) noexcept
+{
+    const std::uint32_t left  = o.total - static_cast<std::uint32_t>(o.progress);
+    const std::uint32_t chunk = left < limits::chunk_size ? left : limits::chunk_size;
+    const std::uint8_t *from  = o.inline_bytes;
+    if (!o.is_inline && chunk != 0) {
+        from = mr_translate(o.sges[0].lkey, lkey_mask, o.owner->domain, o.sges[0].address + o.progress, chunk, 0);
+        if (from == nullptr) {
+            op_complete(o, efa_status::invalid_lkey);
+            return sent::ended;
+        }
+    }
+    std::uint8_t *room = l.channel->tx.reserve(chunk);
+    if (room == nullptr)
+        return sent::blocked;
+    if (chunk != 0)
+        std::memcpy(room, from, chunk);
+    wire::header h = header_of(o, wire::pdu_kind::write, chunk);
+    // After an RNR only the immediate is repeated: an empty record that is first and last.
+    if (o.progress == 0 || left == 0)
+        h.flags |= wire::flag_first;
+    if (chunk == left)
+        h.flags |= wire::flag_last;
+    l.channel->tx.commit(h);
+    link_touch(l);
+    o.progress += chunk;
+    *moved_p = true;
+    return chunk == left ? sent::yes : sent::blocked;
+}
+
+/// First try, or one after a wait.
+sent transmit(op &o, link &l) noexcept
+{
+    bool moved = false;
+    switch (o.kind) {
+    case op_kind::send: return transmit_send(o, l);
+    case op_kind::read: return transmit_read(o, l);
+    case op_kind::write: return transmit_write(o, l, &moved);
+    }
+    return sent::ended;
+}
+
+op_list &waiting_list(const op &o, link &l) noexcept
+{
+    if (o.kind == op_kind::read)
+        return l.pending_reads;
+    return o.kind == op_kind::write ? l.writes : l.pending;
+}
+
+void queue(op &o, link &l) noexcept
+{
+    o.state = op_state::queued;
+    o.to    = &l;
+    waiting_list(o, l).push(o);
+}
+
+bool run_list(op_list &list, link &l, unsigned budget) noexcept
+{
+    bool moved = false;
+    for (; budget != 0 && !list.empty(); --budget) {
+        op        &o    = *list.head;
+        const sent done = transmit(o, l);
+        if (done == sent::blocked)
+            break;
+        moved = true;
+        if (done == sent::yes) {
+            list.remove(o);
+            o.state = op_state::in_flight;
+        }
+    }
+    return moved;
+}
+
+void fetch_one(qp &q, std::uint16_t index) noexcept
+{
+    std::uint8_t w[limits::wqe_size_max];
+    std::memcpy(w, q.sq_ring + (index & (q.sq_entries - 1)) * q.wqe_size, q.wqe_size);
+    op              &o    = op_take(q);
+    const efa_status seen = decode(q, o, w);
+    if (seen != efa_status::ok) [[unlikely]]
+        op_complete(o, seen);
+    else
+        requester_submit(o);
+}
+
+op *op_named(const link &l, std::uint64_t name) noexcept
+{
+    const wire::op_id id = wire::op_id::unpack(name);
+    qp               *q  = objects().qps.at(id.qp_slot);
+    if (q == nullptr || id.slot >= q->sq_entries)
+        return nullptr;
+    op &o = q->ops[id.slot];
+    return o.generation == id.generation && o.state != op_state::free && o.to == &l ? &o : nullptr; // REQ-2
+}
+
+void retry_after_rnr(op &o) noexcept
+{
+    engine_state &e = engine();
+    qp           &q = *o.owner;
+    if (q.state == qp_state::error) {
+        op_complete(o, efa_status::flushed);
+        return;
+    }
+    if (q.rnr_retry != 7 && o.rnr_count >= q.rnr_retry) {
+        op_complete(o, efa_status::rnr);
+        return;
+    }
+    if (o.rnr_count != 0xff)
+        ++o.rnr_count;
+    ++counters_of(q.device).rnr_retries;
+    o.state       = op_state::rnr_wait;
+    o.to          = nullptr;
+    o.deadline_ns = base::clock_now_ns() + e.rnr_pause_ns;
+    e.rnr.push(o);
+}
+
+} // namespace
+
+bool requester_fetch(qp &q) noexcept
+{
+    if (q.state != qp_state::rts) {
+        if (q.state == qp_state::error) {
+            requester_flush_qp(q);
+            responder_flush_qp(q);
+        }
+        return false;
+    }
+    if (q.sq_doorbell == nullptr)
+        return false;
+    engine_state &e         = engine();
+    std::uint16_t available = static_cast<std::uint16_t>(
+        static_cast<std::uint16_t>(q.sq_doorbell->load(std::memory_order_acquire)) - q.sq_consumed);
+    if (available == 0)
+        return false;
+    if (available > q.sq_entries) [[unlikely]] {
+        ++counters_of(q.device).bad_doorbell;
+        return false;
+    }
+    unsigned budget = limits::wqes_per_run;
+    while (available != 0) {
+        if (budget == 0 || q.free_ops == 0 || !cq_has_room(*q.send_cq)) [[unlikely]] {
+            counters_of(q.device).cq_stalls += budget != 0;
+            qp_mark_dirty(q); // comes round again at the next pass
+            break;
+        }
+        if (available > 1 && budget > 1 && e.reorder != 0 && q.free_ops > 1 && e.random.chance(e.reorder) &&
+            cq_has_room(*q.send_cq, 2)) [[unlikely]] {
+            fetch_one(q, static_cast<std::uint16_t>(q.sq_consumed + 1));
+            fetch_one(q, q.sq_consumed);
+            q.sq_consumed = static_cast<std::uint16_t>(q.sq_consumed + 2);
+            available     = static_cast<std::uint16_t>(available - 2);
+            budget -= 2;
+            ++e.counters[q.device].reorders;
+            continue;
+        }
+        fetch_one(q, q.sq_consumed);
+        ++q.sq_consumed;
+        --available;
+        --budget;
+    }
+    return true;
+}
+
+void requester_submit(op &o) noexcept
+{
+    engine_state &e = engine();
+    if (o.device >= limits::devices || e.routes[o.device] == nullptr) [[unlikely]] {
+        requester_end(o, efa_status::unreachable);
+        return;
+    }
+    const unsigned route = e.routes[o.device][o.dst_qpn];
+    link          *l     = route != 0 ? e.links[route - 1] : nullptr;
+    if (l == nullptr) [[unlikely]] {
+        o.state = op_state::parked;
+        o.to    = nullptr;
+        e.parked.push(o);
+        e.resolve_wanted = true;
+        return;
+    }
+    o.to = l;
+    if (!waiting_list(o, *l).empty()) [[unlikely]] {
+        queue(o, *l);
+        return;
+    }
+    switch (transmit(o, *l)) {
+    case sent::yes: o.state = op_state::in_flight; break;
+    case sent::blocked: queue(o, *l); break;
+    case sent::ended: break;
+    }
+}
+
+void requester_end(op &o, efa_status status) noexcept
+{
+    const bool ud = (o.flags & wire::flag_ud) != 0;
+    if (ud)
+        ++counters_of(o.owner->device).drop_ud_unreachable;
+    op_complete(o, ud ? efa_status::ok : status);
+}
+
+void requester_ack(link &l, const wire::ack &a) noexcept
+{
+    if (a.is_read && l.reads_out != 0)
+        --l.reads_out;
+    op *o = op_named(l, a.op);
+    if (o == nullptr || o->state == op_state::rnr_wait || (o->kind == op_kind::read) != a.is_read) {
+        ++engine().counters[0].drop_stale;
+        return;
+    }
+    switch (a.status) {
+    case efa_status::ok:
+        if (o->state != op_state::in_flight) { // an end for what was not sent to its end
+            link_fail(l, "success for unsent work");
+            return;
+        }
+        op_complete(*o, efa_status::ok);
+        break;
+    case efa_status::rnr:
+        if (o->list != nullptr)
+            o->list->remove(*o);
+        retry_after_rnr(*o);
+        break;
+    case efa_status::no_such_qpn:
+        // The QPN moved to another process: look it up once more. An RDMA write in progress has lost nothing: its target QP is gone.
+        if (o->looked_up_twice || l.channel->is_self || o->owner->state == qp_state::error) {
+            op_complete(*o, efa_status::bad_dest_qpn);
+            break;
+        }
+        if (o->list != nullptr)
+            o->list->remove(*o);
+        if (engine().routes[o->device][o->dst_qpn] == l.index + 1)
+            engine().routes[o->device][o->dst_qpn] = 0;
+        o->looked_up_twice = true;
+        o->progress        = 0;
+        requester_submit(*o);
+        break;
+    default:
+        op_complete(*o, static_cast<unsigned>(a.status) <= 18 ? a.status : efa_status::bad_response);
+        break;
+    }
+}
+
+void requester_read_data(link &l, const wire::header &h, const std::uint8_t *payload) noexcept
+{
+    if ((h.flags & wire::flag_last) != 0 && l.reads_out != 0)
+        --l.reads_out;
+    op *o = op_named(l, h.op);
+    if (o == nullptr || o->kind != op_kind::read || o->state != op_state::in_flight) {
+        ++counters_of(h.dst_device).drop_stale;
+        return;
+    }
+    const bool last = (h.flags & wire::flag_last) != 0;
+    if (h.address != o->progress || h.payload_size > o->total - o->progress ||
+        last != (h.payload_size == o->total - o->progress)) {
+        link_fail(l, "read data out of place");
+        return;
+    }
+    std::uint8_t *to = mr_translate(o->sges[0].lkey, lkey_mask, o->owner->domain, o->sges[0].address + o->progress, h.payload_size,
+                                    access_local_write);
+    if (to == nullptr) {
+        op_complete(*o, efa_status::invalid_lkey);
+        return;
+    }
+    std::memcpy(to, payload, h.payload_size);
+    o->progress += h.payload_size;
+    if (last)
+        op_complete(*o, efa_status::ok);
+}
+
+bool requester_link_work(link &l) noexcept
+{
+    bool moved = run_list(l.pending, l, limits::records_per_run);
+    moved |= run_list(l.pending_reads, l, limits::records_per_run);
+    for (unsigned budget = limits::bytes_per_run / limits::chunk_size; budget != 0 && !l.writes.empty(); --budget) {
+        op        &o       = *l.writes.head;
+        bool       sending = false;
+        const sent done    = transmit_write(o, l, &sending);
+        if (done == sent::yes) {
+            l.writes.remove(o);
+            o.state = op_state::in_flight;
+        }
+        moved |= sending || done != sent::blocked;
+        if (done == sent::blocked && !sending)
+            break;
+    }
+    return moved;
+}
+
+bool requester_timers(std::uint64_t now_ns) noexcept
+{
+    engine_state &e     = engine();
+    bool          moved = false;
+    while (!e.rnr.empty() && e.rnr.head->deadline_ns <= now_ns) {
+        op &o = *e.rnr.pop();
+        moved = true;
+        if (o.owner->owner->ahs[o.ah_number].pd != o.owner->domain->self)
+            op_complete(o, efa_status::invalid_ah);
+        else
+            requester_submit(o);
+    }
+    return moved;
+}
+
+void requester_drop_qp(qp &q) noexcept
+{
+    for (unsigned i = 0; i < q.sq_entries && q.ops != nullptr; ++i)
+        if (q.ops[i].state != op_state::free)
+            op_free(q.ops[i]);
+}
+
+void requester_flush_qp(qp &q) noexcept
+{
+    for (unsigned i = 0; i < q.sq_entries && q.ops != nullptr; ++i) {
+        op &o = q.ops[i];
+        // What a peer already has ends by its answer: it may still be delivered, and must not land after a flush.
+        if (o.state == op_state::parked || o.state == op_state::rnr_wait || (o.state == op_state::queued && o.progress == 0))
+            op_complete(o, efa_status::flushed);
+    }
+    // WQEs that were posted and not fetched.
+    while (q.sq_doorbell != nullptr) {
+        const auto available = static_cast<std::uint16_t>(
+            static_cast<std::uint16_t>(q.sq_doorbell->load(std::memory_order_acquire)) - q.sq_consumed);
+        if (available == 0 || available > q.sq_entries)
+            break;
+        if (q.free_ops == 0 || !cq_has_room(*q.send_cq)) {
+            qp_mark_dirty(q);
+            break;
+        }
+        std::uint8_t w[limits::wqe_size_max];
+        std::memcpy(w, q.sq_ring + (q.sq_consumed & (q.sq_entries - 1u)) * q.wqe_size, q.wqe_size);
+        op &o = op_take(q);
+        (void)decode(q, o, w);
+        op_complete(o, efa_status::flushed);
+        ++q.sq_consumed;
+    }
+}
+
+void requester_link_gone(link &l) noexcept
+{
+    objects().qps.for_each([&](qp &q) {
+        for (unsigned i = 0; i < q.sq_entries && q.ops != nullptr; ++i) {
+            op &o = q.ops[i];
+            if (o.state == op_state::free || o.to != &l)
+                continue;
+            if (l.failed)
+                op_complete(o, efa_status::bad_response);
+            else
+                op_complete(o, o.kind == op_kind::read && o.state == op_state::in_flight ? efa_status::remote_abort
+                                                                                         : efa_status::bad_dest_qpn);
+        }
+    });
+    l.reads_out = 0;
+}
+
+void requester_ah_gone(context &c, std::uint16_t number) noexcept
+{
+    objects().qps.for_each([&](qp &q) {
+        for (unsigned i = 0; q.owner == &c && i < q.sq_entries && q.ops != nullptr; ++i) {
+            op &o = q.ops[i];
+            if (o.ah_number == number && (o.state == op_state::parked || o.state == op_state::rnr_wait))
+                op_complete(o, efa_status::invalid_ah);
+        }
+    });
+}
+
+} // namespace softefa::dev

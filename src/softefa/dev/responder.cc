@@ -1,0 +1,438 @@
+/* The responder: what arrives, placed and answered.
+ *
+ * Owns: matching a record to a QP and a receive, scattering a message, serving RDMA reads and writes, and the answer to each. A record is
+ * hostile until each of its fields was checked here; the payload is read once, straight to where it belongs.
+ *
+ * Order: payload, receive CQE, acknowledgement (a requester that saw success knows that the receiver can see the message).
+ * One-sided work is checked against the rkey for every chunk, under the engine lock, so deregistration is exact.
+ * A write of several records needs one state per link, because a requester sends one at a time; its first error is answered at once and the
+ * rest of it finds no write in progress and is dropped.
+ *
+ *   RSP-1  every record but UD and read data is answered exactly once (a write of several records: once in all).
+ *   RSP-2  after an error answer nothing of that operation is placed.
+ */
+#include "softefa/dev/copy.h"
+#include "softefa/dev/engine_state.h"
+#include "softefa/dev/wqe.h"
+
+#include <utility>
+
+namespace softefa::dev {
+
+using wire::efa_status;
+
+namespace {
+
+constexpr std::uint32_t grh_size = 40;
+
+struct recv_wr {
+    sge           sges[limits::recv_sge];
+    unsigned      count       = 0;
+    std::uint16_t descriptors = 0; ///< to advance the queue by
+    std::uint16_t req_id      = 0;
+    std::uint64_t room        = 0; ///< bytes
+    bool          well_formed = false;
+};
+
+/// The receive at the head of the queue, not yet consumed. False: none is posted.
+bool recv_peek(const qp &q, recv_wr &wr) noexcept
+{
+    if (q.rq_doorbell == nullptr)
+        return false;
+    const auto available = static_cast<std::uint16_t>(
+        static_cast<std::uint16_t>(q.rq_doorbell->load(std::memory_order_acquire)) - q.rq_consumed);
+    if (available == 0)
+        return false;
+    if (available > q.rq_entries) [[unlikely]] {
+        ++counters_of(q.device).bad_doorbell;
+        return false;
+    }
+    const unsigned most = q.max_recv_sge < limits::recv_sge ? q.max_recv_sge : limits::recv_sge;
+    for (unsigned i = 0; i < available; ++i) {
+        std::uint8_t bytes[16];
+        std::memcpy(bytes, q.rq_ring + ((q.rq_consumed + i) & (q.rq_entries - 1)) * 16, sizeof(bytes));
+        const wqe::recv_descriptor d = wqe::decode_recv(bytes);
+        if (i == 0)
+            wr.req_id = d.req_id;
+        if (d.first != (i == 0) || i >= most) {
+            wr.descriptors = static_cast<std::uint16_t>(i == 0 ? 1 : i);
+            return true; // malformed: used up with an error
+        }
+        wr.sges[i] = {d.length, d.lkey, d.address};
+        wr.room += d.length;
+        wr.count = i + 1;
+        if (d.last) {
+            wr.descriptors = static_cast<std::uint16_t>(i + 1);
+            wr.well_formed = true;
+            return true;
+        }
+    }
+    wr.descriptors = available;
+    return true;
+}
+
+void recv_complete(qp &q, const wire::header &h, efa_status status, std::uint16_t req_id, std::uint32_t length, unsigned op,
+                   bool unsolicited) noexcept
+{
+    device_counters    &n  = counters_of(q.device);
+    const std::uint16_t ah = q.domain->ah_by_device[h.src_device];
+    cqe_bytes           entry{};
+    std::uint8_t        flags = unsolicited ? wqe::cqe_unsolicited : 0;
+    if ((h.flags & wire::flag_has_imm) != 0)
+        flags |= wqe::cqe_has_imm;
+    entry.words[0] = wqe::cqe_word0(req_id, static_cast<unsigned>(status), wqe::queue_recv, op, flags, q.qpn,
+                                    static_cast<std::uint16_t>(length));
+    entry.words[1] = ah | (std::uint64_t{h.src_qpn} << 16) | (std::uint64_t{h.imm} << 32);
+    if (op == wqe::op_rdma_write) {
+        entry.words[2] = length >> 16;
+    } else if (ah == ah_unknown && q.recv_cq->with_sgid) {
+        const gid source = device_gid(h.src_device);
+        std::memcpy(&entry.words[2], source.data(), source.size());
+    }
+    ++n.completions;
+    n.completion_errors += status != efa_status::ok;
+    cq_write(*q.recv_cq, entry);
+}
+
+void answer(link &l, const wire::header &h, efa_status status) noexcept
+{
+    if ((h.flags & wire::flag_ud) != 0)
+        return;
+    wire::ack a;
+    a.op      = h.op & ((std::uint64_t{1} << wire::ack::op_bits) - 1);
+    a.status  = status;
+    a.is_read = h.kind == wire::pdu_kind::read_req;
+    l.channel->acks_out.push(a);
+    link_touch(l);
+}
+
+/// The QP that a record is for, or the status that refuses it.
+efa_status find_target(const wire::header &h, qp **q_p) noexcept
+{
+    qp *q = qp_find_local(h.dst_device, h.dst_qpn);
+    if (q == nullptr) {
+        ++counters_of(h.dst_device).drop_no_qp;
+        return efa_status::no_such_qpn;
+    }
+    device_counters &n = counters_of(q->device);
+    if (q->state != qp_state::rtr && q->state != qp_state::rts && q->state != qp_state::sqd && q->state != qp_state::sqe) {
+        ++n.drop_qp_state;
+        return efa_status::bad_dest_qpn;
+    }
+    if (h.qkey != q->qkey || (q->type == qp_type::ud) != ((h.flags & wire::flag_ud) != 0)) {
+        ++n.drop_qkey;
+        return efa_status::bad_dest_qpn;
+    }
+    *q_p = q;
+    return efa_status::ok;
+}
+
+/// Scatters GRH (UD only) and payload; ok or the receive's own error.
+efa_status scatter(const qp &q, const recv_wr &wr, const std::uint8_t *grh, const std::uint8_t *payload, std::uint32_t size) noexcept
+{
+    std::uint8_t *to[limits::recv_sge] = {};
+    const std::uint32_t head           = grh != nullptr ? grh_size : 0;
+    std::uint64_t       need           = std::uint64_t{head} + size;
+    for (unsigned i = 0; i < wr.count && need != 0; ++i) { // all keys first: an error places nothing
+        const std::uint64_t part = wr.sges[i].length < need ? wr.sges[i].length : need;
+        if (part == 0)
+            continue;
+        to[i] = mr_translate(wr.sges[i].lkey, lkey_mask, q.domain, wr.sges[i].address, part, access_local_write);
+        if (to[i] == nullptr)
+            return efa_status::invalid_lkey;
+        need -= part;
+    }
+    std::uint32_t done = 0;
+    for (unsigned i = 0; i < wr.count && done < head + size; ++i) {
+        std::uint32_t left = wr.sges[i].length;
+        std::uint8_t *at   = to[i];
+        if (done < head && left != 0) {
+            const std::uint32_t part = left < head - done ? left : head - done;
+            std::memcpy(at, grh + done, part);
+            done += part;
+            at += part;
+            left -= part;
+        }
+        if (done >= head && left != 0 && done < head + size) {
+            const std::uint32_t part = left < head + size - done ? left : head + size - done;
+            std::memcpy(at, payload + (done - head), part);
+            done += part;
+        }
+    }
+    return efa_status::ok;
+}
+
+void make_grh(const wire::header &h, std::uint8_t *grh) noexcept
+{
+    const gid from = device_gid(h.src_device), to = device_gid(h.dst_device);
+    std::memset(grh, 0, grh_size);
+    grh[0] = 0x60;
+    grh[4] = static_cast<std::uint8_t>(h.payload_size >> 8);
+    grh[5] = static_cast<std::uint8_t>(h.payload_size);
+    grh[6] = 0x1b;
+    grh[7] = 64;
+    std::memcpy(grh + 8, from.data(), from.size());
+    std::memcpy(grh + 24, to.data(), to.size());
+}
+
+efa_status serve_send(const wire::header &h, const std::uint8_t *payload) noexcept
+{
+    qp              *q    = nullptr;
+    const efa_status seen = find_target(h, &q);
+    if (seen != efa_status::ok)
+        return seen;
+    device_counters &n  = counters_of(q->device);
+    const bool       ud = q->type == qp_type::ud;
+    recv_wr          wr;
+    if (!cq_has_room(*q->recv_cq)) {
+        ++n.cq_stalls;
+        return efa_status::rnr;
+    }
+    if (!recv_peek(*q, wr)) {
+        n.drop_ud_no_recv += ud;
+        n.rnr_naks_sent += !ud;
+        return efa_status::rnr;
+    }
+    const std::uint32_t length = h.payload_size + (ud ? grh_size : 0);
+    if (ud && wr.well_formed && wr.room < length) { // a datagram that does not fit is dropped and the receive stays
+        ++n.drop_ud_length;
+        return efa_status::ok;
+    }
+    q->rq_consumed = static_cast<std::uint16_t>(q->rq_consumed + wr.descriptors);
+    if (!wr.well_formed) {
+        ++n.drop_recv_malformed;
+        recv_complete(*q, h, efa_status::qp_internal, wr.req_id, 0, wqe::op_send, false);
+        return efa_status::remote_abort;
+    }
+    if (wr.room < length) {
+        ++n.drop_recv_length;
+        recv_complete(*q, h, efa_status::bad_length, wr.req_id, 0, wqe::op_send, false);
+        return efa_status::remote_bad_length;
+    }
+    std::uint8_t grh[grh_size];
+    if (ud)
+        make_grh(h, grh);
+    if (scatter(*q, wr, ud ? grh : nullptr, payload, h.payload_size) != efa_status::ok) {
+        ++n.drop_recv_lkey;
+        recv_complete(*q, h, efa_status::invalid_lkey, wr.req_id, 0, wqe::op_send, false);
+        return efa_status::remote_abort;
+    }
+    ++n.rx_messages;
+    n.rx_bytes += h.payload_size;
+    recv_complete(*q, h, efa_status::ok, wr.req_id, length, wqe::op_send, false);
+    return efa_status::ok;
+}
+
+/// What RDMA needs of its target, on top of a QP.
+efa_status find_rdma_target(const wire::header &h, qp **q_p) noexcept
+{
+    const efa_status seen = find_target(h, q_p);
+    if (seen != efa_status::ok)
+        return seen;
+    if ((*q_p)->domain->ah_by_device[h.src_device] == ah_unknown) {
+        ++counters_of((*q_p)->device).drop_no_ah;
+        return efa_status::unknown_peer;
+    }
+    return efa_status::ok;
+}
+
+/// The receive completion of a write with immediate.
+efa_status serve_write_imm(qp &q, const wire::header &h) noexcept
+{
+    device_counters &n = counters_of(q.device);
+    if (!cq_has_room(*q.recv_cq)) {
+        ++n.cq_stalls;
+        return efa_status::rnr;
+    }
+    if (q.unsolicited) {
+        recv_complete(q, h, efa_status::ok, 0, h.length, wqe::op_rdma_write, true);
+        return efa_status::ok;
+    }
+    recv_wr wr;
+    if (!recv_peek(q, wr)) {
+        ++n.rnr_naks_sent;
+        return efa_status::rnr;
+    }
+    q.rq_consumed = static_cast<std::uint16_t>(q.rq_consumed + wr.descriptors);
+    recv_complete(q, h, efa_status::ok, wr.req_id, h.length, wqe::op_rdma_write, false);
+    return efa_status::ok;
+}
+
+efa_status serve_write(link &l, const wire::header &h, const std::uint8_t *payload) noexcept
+{
+    const bool first = (h.flags & wire::flag_first) != 0, last = (h.flags & wire::flag_last) != 0;
+    if (first)
+        l.write_in = {h.op, 0, efa_status::ok};
+    const std::uint64_t at = first && h.payload_size == 0 && last ? h.length : l.write_in.next; // an immediate repeated after an RNR
+    qp        *q    = nullptr;
+    efa_status seen = find_rdma_target(h, &q);
+    if (seen != efa_status::ok)
+        return seen;
+    device_counters &n = counters_of(q->device);
+    if ((h.flags & wire::flag_has_imm) != 0 && q->unsolicited != ((h.flags & wire::flag_unsolicited) != 0)) {
+        ++n.drop_feature;
+        return efa_status::feature_mismatch;
+    }
+    // The whole range with the first chunk, and each chunk again: the registration may go in between.
+    if (h.length != 0 && mr_translate(h.rkey, rkey_mask, q->domain, h.address, h.length, access_remote_write) == nullptr) {
+        ++n.drop_rkey;
+        return efa_status::bad_rkey;
+    }
+    if (h.payload_size != 0) {
+        std::uint8_t *to = mr_translate(h.rkey, rkey_mask, q->domain, h.address + at, h.payload_size, access_remote_write);
+        if (to == nullptr || !copy_to_application(to, payload, h.payload_size)) {
+            ++n.drop_fault;
+            return efa_status::bad_rkey;
+        }
+    }
+    l.write_in.next += h.payload_size;
+    if (!last)
+        return efa_status::ok;
+    ++n.served_write_ops;
+    n.served_write_bytes += h.length;
+    return (h.flags & wire::flag_has_imm) != 0 ? serve_write_imm(*q, h) : efa_status::ok;
+}
+
+void take_write(link &l, const wire::header &h, const std::uint8_t *payload) noexcept
+{
+    const bool first = (h.flags & wire::flag_first) != 0, last = (h.flags & wire::flag_last) != 0;
+    const std::uint64_t at = first ? 0 : l.write_in.next;
+    if (!first && h.op != l.write_in.op) {
+        ++counters_of(h.dst_device).drop_stale; // RSP-2: the rest of a write that was refused
+        return;
+    }
+    const bool repeated = first && last && h.payload_size == 0;
+    if (h.payload_size > h.length - at || (last && !repeated && at + h.payload_size != h.length) ||
+        (!last && h.payload_size == 0)) {
+        link_fail(l, "write outside its own length");
+        return;
+    }
+    const efa_status seen = serve_write(l, h, payload);
+    if (seen != efa_status::ok || last) {
+        l.write_in.op = ~std::uint64_t{0};
+        answer(l, h, seen);
+    }
+}
+
+void take_read(link &l, const wire::header &h) noexcept
+{
+    qp        *q    = nullptr;
+    efa_status seen = find_rdma_target(h, &q);
+    if (h.payload_size != 0 || l.read_count == limits::reads_per_link) {
+        link_fail(l, "more reads than agreed");
+        return;
+    }
+    if (seen == efa_status::ok && h.length != 0 &&
+        mr_translate(h.rkey, rkey_mask, q->domain, h.address, h.length, access_remote_read) == nullptr) {
+        ++counters_of(q->device).drop_rkey;
+        seen = efa_status::bad_rkey;
+    }
+    if (seen != efa_status::ok || h.length == 0) {
+        answer(l, h, seen);
+        return;
+    }
+    read_request &r = l.reads[(l.read_head + l.read_count++) % limits::reads_per_link];
+    r = {h.op, h.address, h.rkey, h.length, 0, h.src_qpn, h.dst_qpn, h.src_device, h.dst_device, h.qkey};
+}
+
+/// One chunk of the oldest read. False: no room.
+bool serve_read_chunk(link &l, read_request &r) noexcept
+{
+    wire::header h;
+    h.kind       = wire::pdu_kind::read_req;
+    h.src_qpn    = r.src_qpn;
+    h.dst_qpn    = r.dst_qpn;
+    h.src_device = r.src_device;
+    h.dst_device = r.dst_device;
+    h.op         = r.op;
+    h.qkey       = r.qkey;
+    const std::uint32_t left  = r.length - r.progress;
+    const std::uint32_t chunk = left < limits::chunk_size ? left : limits::chunk_size;
+    if (!l.channel->acks_out.has_room(1))
+        return false;
+    std::uint8_t *room = l.channel->tx.reserve(chunk);
+    if (room == nullptr)
+        return false;
+
+    qp           *q    = nullptr;
+    efa_status    seen = find_rdma_target(h, &q);
+    std::uint8_t *from = nullptr;
+    if (seen == efa_status::ok) {
+        from = mr_translate(r.rkey, rkey_mask, q->domain, r.address + r.progress, chunk, access_remote_read);
+        if (from == nullptr || !copy_from_application(room, from, chunk)) {
+            ++counters_of(q->device).drop_fault;
+            seen = efa_status::bad_rkey;
+        }
+    }
+    if (seen != efa_status::ok) {
+        answer(l, h, r.progress != 0 && seen != efa_status::bad_rkey ? efa_status::remote_abort : seen);
+        r.progress = r.length;
+        return true;
+    }
+    std::swap(h.src_qpn, h.dst_qpn);
+    std::swap(h.src_device, h.dst_device);
+    h.kind         = wire::pdu_kind::read_data;
+    h.flags        = chunk == left ? wire::flag_last : 0;
+    h.payload_size = chunk;
+    h.address      = r.progress;
+    h.length       = r.length;
+    l.channel->tx.commit(h);
+    link_touch(l);
+    r.progress += chunk;
+    counters_of(q->device).served_read_bytes += chunk;
+    counters_of(q->device).served_read_ops += chunk == left;
+    return true;
+}
+
+} // namespace
+
+void responder_record(link &l, const wire::header &h, const std::uint8_t *payload) noexcept
+{
+    if (h.src_device >= limits::devices || h.dst_device >= limits::devices || h.payload_size > fabric::record_payload_max) {
+        link_fail(l, "field out of range");
+        return;
+    }
+    switch (h.kind) {
+    case wire::pdu_kind::send: answer(l, h, serve_send(h, payload)); return;
+    case wire::pdu_kind::write: take_write(l, h, payload); return;
+    case wire::pdu_kind::read_req: take_read(l, h); return;
+    case wire::pdu_kind::read_data: requester_read_data(l, h, payload); return;
+    default: link_fail(l, "unknown kind of record"); return;
+    }
+}
+
+bool responder_reads(link &l) noexcept
+{
+    bool          moved = false;
+    std::uint32_t bytes = 0;
+    while (l.read_count != 0 && bytes < limits::bytes_per_run) {
+        read_request       &r      = l.reads[l.read_head];
+        const std::uint32_t before = r.progress;
+        if (!serve_read_chunk(l, r))
+            break;
+        moved = true;
+        bytes += r.progress - before;
+        if (r.progress == r.length) {
+            l.read_head = (l.read_head + 1) % limits::reads_per_link;
+            --l.read_count;
+        }
+    }
+    return moved;
+}
+
+void responder_flush_qp(qp &q) noexcept
+{
+    recv_wr wr;
+    while (recv_peek(q, wr)) {
+        if (!cq_has_room(*q.recv_cq)) {
+            qp_mark_dirty(q);
+            return;
+        }
+        q.rq_consumed = static_cast<std::uint16_t>(q.rq_consumed + wr.descriptors);
+        wire::header nobody;
+        recv_complete(q, nobody, efa_status::flushed, wr.req_id, 0, wqe::op_send, false);
+        wr = recv_wr{};
+    }
+}
+
+} // namespace softefa::dev

@@ -1,0 +1,296 @@
+/* Rings in shared memory: one producer process, one consumer process, no lock, no system call.
+ *
+ * Owns: the layout of a segment (what one process publishes to one other) and the four views of it: data and acknowledgements, written
+ * and read. Refuses to know who maps it, what a payload means, or how a sleeper is woken.
+ *
+ * A segment is written by its owner alone and mapped read-only by the peer:
+ *     control page | ack ring | data ring
+ * The position up to which A has consumed B's rings lives in A's segment, so every byte has one writer.
+ *
+ * Data ring: records of 64-byte units, header first (48 bytes), payload behind it, so that a message of up to 16 bytes is one cache line.
+ * A record is contiguous; where it would cross the end, a pad record fills the rest. There is no head index: a record exists once its commit
+ * word holds the value that belongs to its position. Because a position may have held payload a lap ago, the producer clears the commit word
+ * behind a record before it commits the record itself (RING-2). Rejected: a published head index, which costs a second cache line per message.
+ *
+ * Ack ring: 8-byte words whose top bits are the lap.
+ *
+ * Nothing read from the peer is believed: positions are checked against what was sent, sizes against the ring, the header is
+ * copied before it is looked at; a violation is reported once and the reader stays where it is.
+ *
+ *   RING-1  the producer never overwrites a byte that the consumer has not given back, whatever the peer wrote.
+ *   RING-2  the word at the consumer's position never matches before a record is complete there.
+ *   RING-3  no view reads or writes outside its ring, whatever the peer wrote.
+ */
+#pragma once
+
+#include "softefa/wire/pdu.h"
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+namespace softefa::fabric {
+
+inline constexpr std::uint32_t segment_magic   = 0x45464153; ///< "SAFE"
+inline constexpr std::uint32_t segment_version = 1;
+inline constexpr std::size_t   cache_line      = 64;
+inline constexpr std::size_t   unit_size       = 64;
+inline constexpr std::size_t   data_ring_size  = 512 * 1024;
+inline constexpr std::size_t   ack_count       = 4096;
+inline constexpr std::size_t   record_payload_max = data_ring_size / 4; ///< so that a few records always fit
+
+/// First page of a segment. Written by its owner, read by the peer.
+struct control_page {
+    alignas(cache_line) std::atomic<std::uint64_t> data_consumed; ///< bytes taken from the peer's data ring, ever
+    alignas(cache_line) std::atomic<std::uint64_t> acks_consumed; ///< words taken from the peer's ack ring, ever
+    alignas(cache_line) std::atomic<std::uint32_t> park;          ///< odd: the owner sleeps and wants a wake-up; even: it polls
+    alignas(cache_line) std::uint32_t magic;
+    std::uint32_t version;
+    std::uint64_t instance; ///< owner's instance id
+};
+static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
+
+inline constexpr std::size_t ack_ring_offset  = 4096;
+inline constexpr std::size_t data_ring_offset = ack_ring_offset + ack_count * sizeof(std::uint64_t);
+inline constexpr std::size_t segment_size     = data_ring_offset + data_ring_size;
+static_assert(sizeof(control_page) <= ack_ring_offset && data_ring_offset % 4096 == 0);
+
+constexpr std::size_t record_size(std::size_t payload) noexcept
+{
+    return (sizeof(wire::header) + payload + unit_size - 1) & ~(unit_size - 1);
+}
+constexpr std::uint32_t commit_value(std::uint64_t position) noexcept
+{
+    return static_cast<std::uint32_t>(position / unit_size) + 1;
+}
+inline std::atomic<std::uint32_t> &commit_word(std::uint8_t *record) noexcept
+{
+    return *reinterpret_cast<std::atomic<std::uint32_t> *>(record);
+}
+
+/// Writes records into the own segment.
+class data_tx {
+public:
+    void init(std::uint8_t *own_segment, const control_page *peer) noexcept
+    {
+        base_ = own_segment + data_ring_offset;
+        peer_ = peer;
+        head_ = consumed_ = 0;
+        commit_word(base_).store(0, std::memory_order_relaxed);
+    }
+
+    /// Room for a record of `payload` bytes, or null: try again after the peer has consumed. The header is to be written by commit().
+    std::uint8_t *reserve(std::size_t payload) noexcept
+    {
+        const std::size_t size = record_size(payload);
+        std::size_t       at   = head_ % data_ring_size;
+        const std::size_t tail = data_ring_size - at;
+        const std::size_t need = (size <= tail ? size : tail + size) + unit_size; // one unit stays free for RING-2
+
+        if (data_ring_size - (head_ - consumed_) < need && !refresh(need))
+            return nullptr;
+        if (size > tail) [[unlikely]] {
+            pad(tail);
+            at = 0;
+        }
+        return base_ + at + sizeof(wire::header);
+    }
+
+    /// Publishes the record that reserve() gave room for. `h.commit` is filled in here.
+    void commit(const wire::header &h) noexcept
+    {
+        std::uint8_t *record = base_ + head_ % data_ring_size;
+        const auto    next   = head_ + record_size(h.payload_size);
+
+        commit_word(base_ + next % data_ring_size).store(0, std::memory_order_relaxed);
+        std::memcpy(record + sizeof(h.commit), reinterpret_cast<const std::uint8_t *>(&h) + sizeof(h.commit),
+                    sizeof(h) - sizeof(h.commit));
+        commit_word(record).store(commit_value(head_), std::memory_order_release);
+        head_ = next;
+    }
+
+    /// Offset of reserve()'s result in the segment's file, for copies made by the kernel.
+    std::size_t file_offset(const std::uint8_t *payload) const noexcept
+    {
+        return data_ring_offset + static_cast<std::size_t>(payload - base_);
+    }
+    bool violated() const noexcept { return violated_; }
+    bool drained() noexcept { refresh(0); return consumed_ == head_; }
+
+private:
+    bool refresh(std::size_t need) noexcept
+    {
+        const std::uint64_t seen = peer_->data_consumed.load(std::memory_order_acquire);
+        if (seen - consumed_ > head_ - consumed_) [[unlikely]] { // RING-1: went back, or beyond what was sent
+            violated_ = true;
+            return false;
+        }
+        consumed_ = seen;
+        return data_ring_size - (head_ - consumed_) >= need;
+    }
+
+    void pad(std::size_t tail) noexcept
+    {
+        wire::header h;
+        h.kind         = wire::pdu_kind::pad;
+        h.payload_size = static_cast<std::uint32_t>(tail - sizeof(h));
+        commit(h);
+    }
+
+    std::uint8_t       *base_     = nullptr;
+    const control_page *peer_     = nullptr;
+    std::uint64_t       head_     = 0; ///< bytes ever produced
+    std::uint64_t       consumed_ = 0; ///< last believed value of the peer's position
+    bool                violated_ = false;
+};
+
+/// Reads records from the peer's segment.
+class data_rx {
+public:
+    enum class outcome : std::uint8_t { empty, record, violation };
+
+    void init(const std::uint8_t *peer_segment, control_page *own) noexcept
+    {
+        base_ = peer_segment + data_ring_offset;
+        own_  = own;
+        position_ = 0;
+    }
+
+    bool empty() const noexcept { return word_at(position_) != commit_value(position_); }
+
+    /// Copies the header at the current position; pads are skipped. The payload may be read until advance().
+    outcome peek(wire::header &h) noexcept
+    {
+        outcome seen = peek_at(position_, h);
+        if (seen == outcome::record && h.kind == wire::pdu_kind::pad) [[unlikely]] {
+            position_ += record_size(h.payload_size);
+            seen = peek_at(position_, h);
+            if (seen == outcome::record && h.kind == wire::pdu_kind::pad)
+                return outcome::violation; // a pad ends at the start of the ring: never two in a row
+        }
+        return seen;
+    }
+
+    /// Header of the record behind `h`, where there is one on this lap.
+    outcome peek_next(const wire::header &h, wire::header &next) noexcept
+    {
+        const outcome seen = peek_at(position_ + record_size(h.payload_size), next);
+        return seen == outcome::record && next.kind == wire::pdu_kind::pad ? outcome::empty : seen;
+    }
+
+    const std::uint8_t *payload() const noexcept { return base_ + position_ % data_ring_size + sizeof(wire::header); }
+    const std::uint8_t *payload_next(const wire::header &h) const noexcept
+    {
+        return base_ + (position_ + record_size(h.payload_size)) % data_ring_size + sizeof(wire::header);
+    }
+    std::size_t file_offset(const std::uint8_t *payload) const noexcept
+    {
+        return data_ring_offset + static_cast<std::size_t>(payload - base_);
+    }
+    void advance(const wire::header &h) noexcept { position_ += record_size(h.payload_size); }
+    /// Gives the consumed bytes back to the producer.
+    void publish() noexcept { own_->data_consumed.store(position_, std::memory_order_release); }
+
+private:
+    std::uint32_t word_at(std::uint64_t position) const noexcept
+    {
+        return reinterpret_cast<const std::atomic<std::uint32_t> *>(base_ + position % data_ring_size)
+            ->load(std::memory_order_acquire);
+    }
+
+    outcome peek_at(std::uint64_t position, wire::header &h) noexcept
+    {
+        if (word_at(position) != commit_value(position))
+            return outcome::empty;
+        std::memcpy(&h, base_ + position % data_ring_size, sizeof(h));
+        const std::size_t tail = data_ring_size - position % data_ring_size;
+        // RING-3; the sum cannot overflow: 32-bit payload in 64-bit arithmetic
+        if (record_size(h.payload_size) > tail || (h.kind == wire::pdu_kind::pad && record_size(h.payload_size) != tail)) [[unlikely]]
+            return outcome::violation;
+        return outcome::record;
+    }
+
+    const std::uint8_t *base_     = nullptr;
+    control_page       *own_      = nullptr;
+    std::uint64_t       position_ = 0; ///< bytes ever consumed
+};
+
+/// Writes acknowledgements into the own segment.
+class ack_tx {
+public:
+    void init(std::uint8_t *own_segment, const control_page *peer) noexcept
+    {
+        words_ = reinterpret_cast<std::atomic<std::uint64_t> *>(own_segment + ack_ring_offset);
+        peer_  = peer;
+        head_ = consumed_ = 0;
+    }
+
+    /// True if at least `count` acknowledgements can be pushed.
+    bool has_room(std::size_t count) noexcept
+    {
+        if (ack_count - (head_ - consumed_) >= count) [[likely]]
+            return true;
+        const std::uint64_t seen = peer_->acks_consumed.load(std::memory_order_acquire);
+        if (seen - consumed_ > head_ - consumed_) [[unlikely]] {
+            violated_ = true;
+            return false;
+        }
+        consumed_ = seen;
+        return ack_count - (head_ - consumed_) >= count;
+    }
+
+    /// Only after has_room().
+    void push(const wire::ack &a) noexcept
+    {
+        words_[head_ % ack_count].store(a.pack(lap(head_)), std::memory_order_release);
+        ++head_;
+    }
+    bool violated() const noexcept { return violated_; }
+
+    static constexpr unsigned lap(std::uint64_t position) noexcept { return static_cast<unsigned>(position / ack_count + 1) & 0xf; }
+
+private:
+    std::atomic<std::uint64_t> *words_    = nullptr;
+    const control_page         *peer_     = nullptr;
+    std::uint64_t               head_     = 0;
+    std::uint64_t               consumed_ = 0;
+    bool                        violated_ = false;
+};
+
+/// Reads acknowledgements from the peer's segment.
+class ack_rx {
+public:
+    void init(const std::uint8_t *peer_segment, control_page *own) noexcept
+    {
+        words_    = reinterpret_cast<const std::atomic<std::uint64_t> *>(peer_segment + ack_ring_offset);
+        own_      = own;
+        position_ = 0;
+    }
+
+    bool empty() const noexcept { return wire::ack::lap(word(0)) != ack_tx::lap(position_); }
+
+    /// The acknowledgement `ahead` places from the current one (0 or 1).
+    bool peek(wire::ack &a, unsigned ahead = 0) const noexcept
+    {
+        const std::uint64_t value = word(ahead);
+        if (wire::ack::lap(value) != ack_tx::lap(position_ + ahead))
+            return false;
+        a = wire::ack::unpack(value);
+        return true;
+    }
+    void advance(unsigned count = 1) noexcept { position_ += count; }
+    void publish() noexcept { own_->acks_consumed.store(position_, std::memory_order_release); }
+
+private:
+    std::uint64_t word(unsigned ahead) const noexcept
+    {
+        return words_[(position_ + ahead) % ack_count].load(std::memory_order_acquire);
+    }
+
+    const std::atomic<std::uint64_t> *words_    = nullptr;
+    control_page                     *own_      = nullptr;
+    std::uint64_t                     position_ = 0;
+};
+
+} // namespace softefa::fabric
