@@ -271,9 +271,12 @@ public:
     {
         wqe w = make(0, req_id, ah, dest);
         w.set16(6, static_cast<std::uint16_t>(sges.size()));
-        for (unsigned i = 0; i < sges.size() && i < 2; ++i)
-            w.set32(32 + 16 * i, sges[i].length).set32(36 + 16 * i, sges[i].lkey)
-                .set64(40 + 16 * i, reinterpret_cast<std::uint64_t>(sges[i].at));
+        unsigned i = 0;
+        for (const buffer &s : sges) {
+            w.set32(32 + 16 * i, s.length).set32(36 + 16 * i, s.lkey).set64(40 + 16 * i, reinterpret_cast<std::uint64_t>(s.at));
+            if (++i == 2)
+                break;
+        }
         return w;
     }
     wqe send_inline(std::uint16_t req_id, std::uint16_t ah, std::uint16_t dest, const std::string &text)
