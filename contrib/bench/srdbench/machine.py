@@ -4,6 +4,7 @@ Owns: what is read from /proc, from `--version` outputs and from the environment
 """
 
 import datetime
+import glob
 import os
 import platform
 import shlex
@@ -85,9 +86,10 @@ def _os_name():
         return platform.system()
 
 
-def find_prefix(soft):
+def find_prefix(soft, install=None):
     """The words that load the transport and Soft EFA into a command, or None if ucx-srd is not installed."""
-    for path in (os.path.join(ROOT_DIR, "_install", "bin", "ucx-srd"), shutil.which("ucx-srd")):
+    places = [install] if install else [os.path.join(ROOT_DIR, "_install")]
+    for path in [os.path.join(place, "bin", "ucx-srd") for place in places] + [None if install else shutil.which("ucx-srd")]:
         if path and os.access(path, os.X_OK):
             return [path, "run"] + (["--soft"] if soft else []) + ["--"]
     return None
@@ -96,8 +98,8 @@ def find_prefix(soft):
 def find_shm_pingpong():
     """The ping-pong program that `make` built, or None."""
     places = [os.path.join(BENCH_DIR, "shm_pingpong")]
-    places += [os.path.join(ROOT_DIR, name, "contrib", "bench", "shm_pingpong")
-               for name in sorted(os.listdir(ROOT_DIR)) if name.startswith("_build")]
+    for pattern in ("_build/release", "_build", "_build*", "_build/*"):
+        places += sorted(glob.glob(os.path.join(ROOT_DIR, pattern, "contrib", "bench", "shm_pingpong")))
     for path in places:
         if os.access(path, os.X_OK):
             return path

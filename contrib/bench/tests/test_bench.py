@@ -70,6 +70,23 @@ class Speed(unittest.TestCase):
         self.assertIn("0.10", lines[0])
 
 
+class Install(unittest.TestCase):
+    def test_given_installation_loads_srd_and_verbs_but_not_tcp(self):
+        with tempfile.TemporaryDirectory() as folder:
+            loader = os.path.join(folder, "bin", "ucx-srd")
+            os.mkdir(os.path.dirname(loader))
+            with open(loader, "w", encoding="ascii") as file:
+                file.write('#!/bin/sh\n[ "$1 $2 $3" = "run --soft --" ] || exit 2\nshift 3\nexec "$@"\n')
+            os.chmod(loader, 0o755)
+            path = os.path.join(folder, "r.json")
+            done = bench("quickstart", "--install", folder, "--passes", "1", "--sizes", "8", "--seconds", "0.01",
+                         "--json", path)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            with open(path, encoding="utf-8") as file:
+                loaded = {entry["series"]: loader in entry["commands"][1] for entry in json.load(file)["cases"]}
+            self.assertEqual(loaded, {"srd": True, "tcp": False, "verbs": True})
+
+
 class Usage(unittest.TestCase):
     def refused(self, word, *args, program=BENCH):
         done = bench(*args, program=program)
@@ -84,6 +101,7 @@ class Usage(unittest.TestCase):
         self.refused("--sizes", "quickstart", "--prefix", "", "--sizes", "8,x")
         self.refused("--cores", "quickstart", "--prefix", "", "--cores", "0")
         self.refused("no transport", "quickstart", "--prefix", "", "--transport", "quux")
+        self.refused("not installed", "quickstart", "--install", "/nonexistent")
         self.refused("nonexistent", "show", "/nonexistent.json")
 
     def test_wrong_words_of_instructions_are_refused(self):
