@@ -1,0 +1,164 @@
+// The domain's folder: private or not used; the first process chooses; a damaged tree is replaced.
+#include "softefa/preload/registry.h"
+#include "softefa/preload/sysfs_tree.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <fcntl.h>
+#include <string>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace softefa::preload {
+namespace {
+
+struct registry : ::testing::Test {
+    std::string parent;
+    settings    values;
+    char        error[1024] = "";
+
+    void SetUp() override
+    {
+        char name[] = "/tmp/softefa-test-XXXXXX";
+        ASSERT_NE(nullptr, mkdtemp(name));
+        parent              = name;
+        values.registry_dir = parent + "/domain-folder";
+    }
+    void TearDown() override { remove_tree(AT_FDCWD, parent.c_str()); }
+
+    bool enter(const settings &s, int *fd_p) { return registry_enter(s, fd_p, error, sizeof(error)); }
+    std::string tree() const
+    {
+        char          target[128];
+        const ssize_t length = readlink((values.registry_dir + "/softefa-sysfs").c_str(), target, sizeof(target));
+        return length > 0 ? std::string(target, static_cast<std::size_t>(length)) : "";
+    }
+    timespec device_time() const
+    {
+        struct stat st{};
+        EXPECT_EQ(0, stat((values.registry_dir + "/softefa-sysfs/class/infiniband/efa_0").c_str(), &st));
+        return st.st_mtim;
+    }
+};
+
+TEST_F(registry, enter_builds_a_private_tree)
+{
+    int fd = -1;
+    ASSERT_TRUE(enter(values, &fd)) << error;
+    struct stat st;
+    ASSERT_EQ(0, stat(values.registry_dir.c_str(), &st));
+    EXPECT_EQ(0700u, st.st_mode & 0777);
+    const std::string root = values.registry_dir + "/softefa-sysfs/";
+    for (const char *path : {"class/infiniband_verbs/abi_version", "class/infiniband_verbs/uverbs0/ibdev",
+                             "class/infiniband/efa_0/device/modalias", "class/infiniband/efa_0/ports/1/pkeys/0",
+                             "class/infiniband/efa_0/ports/1/hw_counters/rx_drops"}) {
+        EXPECT_EQ(0, access((root + path).c_str(), R_OK)) << path;
+    }
+    char *driver = realpath((root + "class/infiniband/efa_0/device/driver").c_str(), nullptr);
+    ASSERT_NE(nullptr, driver);
+    EXPECT_STREQ("/efa", strrchr(driver, '/'));
+    free(driver);
+    close(fd);
+}
+
+TEST_F(registry, enter_second_process_with_same_wish_shares_the_tree)
+{
+    int first = -1, second = -1;
+    ASSERT_TRUE(enter(values, &first)) << error;
+    const auto before = tree();
+    ASSERT_TRUE(enter(values, &second)) << error;
+    EXPECT_EQ(before, tree());
+    close(first);
+    close(second);
+}
+
+TEST_F(registry, enter_other_wish_is_refused_in_one_line_until_the_last_member_left)
+{
+    int first = -1, second = -1;
+    ASSERT_TRUE(enter(values, &first)) << error;
+    settings other     = values;
+    other.device_count = 2;
+    EXPECT_FALSE(enter(other, &second));
+    EXPECT_NE(nullptr, strstr(error, "SOFTEFA_DEVICES=2 refused")) << error;
+    EXPECT_NE(nullptr, strstr(error, "SOFTEFA_DEVICES=1")) << error;
+    EXPECT_EQ(nullptr, strchr(error, '\n'));
+    close(first);
+    EXPECT_TRUE(enter(other, &second)) << error;
+    EXPECT_EQ(0, access((values.registry_dir + "/softefa-sysfs/class/infiniband/efa_1").c_str(), R_OK));
+    close(second);
+}
+
+TEST_F(registry, enter_damaged_tree_is_replaced_and_the_device_stays_the_same)
+{
+    int first = -1, second = -1;
+    ASSERT_TRUE(enter(values, &first)) << error;
+    const auto old_tree = tree();
+    const auto old_time = device_time();
+    ASSERT_EQ(0, unlink((values.registry_dir + "/softefa-sysfs/class/infiniband_verbs/uverbs0/dev").c_str()));
+    ASSERT_TRUE(enter(values, &second)) << error;
+    EXPECT_NE(old_tree, tree());
+    EXPECT_EQ(old_time.tv_sec, device_time().tv_sec);
+    EXPECT_EQ(old_time.tv_nsec, device_time().tv_nsec);
+    EXPECT_EQ(0, access((values.registry_dir + "/" + old_tree).c_str(), R_OK)) << "another process may still read it";
+    close(first);
+    close(second);
+    ASSERT_TRUE(enter(values, &first)) << error;
+    EXPECT_NE(0, access((values.registry_dir + "/" + old_tree).c_str(), R_OK)) << "nobody can be reading it now";
+    close(first);
+}
+
+TEST_F(registry, enter_garbage_in_the_domain_file_is_overwritten_by_the_first_member)
+{
+    ASSERT_EQ(0, mkdir(values.registry_dir.c_str(), 0700));
+    const int garbage = open((values.registry_dir + "/domain").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    ASSERT_EQ(7, write(garbage, "garbage", 7));
+    close(garbage);
+    int fd = -1;
+    EXPECT_TRUE(enter(values, &fd)) << error;
+    close(fd);
+}
+
+TEST_F(registry, enter_folder_that_others_can_enter_or_replace_is_refused)
+{
+    int fd = -1;
+    ASSERT_EQ(0, mkdir(values.registry_dir.c_str(), 0755));
+    ASSERT_EQ(0, chmod(values.registry_dir.c_str(), 0755));
+    EXPECT_FALSE(enter(values, &fd));
+    EXPECT_NE(nullptr, strstr(error, "mode 0700")) << error;
+    ASSERT_EQ(0, rmdir(values.registry_dir.c_str()));
+
+    const std::string elsewhere = parent + "/elsewhere";
+    ASSERT_EQ(0, mkdir(elsewhere.c_str(), 0700));
+    ASSERT_EQ(0, symlink(elsewhere.c_str(), values.registry_dir.c_str()));
+    EXPECT_FALSE(enter(values, &fd)) << "a symlink";
+    ASSERT_EQ(0, unlink(values.registry_dir.c_str()));
+
+    values.registry_dir = parent + "/no/such/parent";
+    EXPECT_FALSE(enter(values, &fd));
+    EXPECT_NE(nullptr, strstr(error, "cannot make the folder")) << error;
+}
+
+TEST_F(registry, sysfs_tree_checker_sees_any_missing_piece)
+{
+    const int parent_fd = open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    ASSERT_EQ(0, sysfs_build(parent_fd, "t", values));
+    EXPECT_TRUE(sysfs_is_whole(parent_fd, "t", values));
+    settings other             = values;
+    other.limits.vendor_part_id = 0xefa1;
+    EXPECT_FALSE(sysfs_is_whole(parent_fd, "t", other)) << "tree of another device";
+    for (const char *path : {"t/class/infiniband/efa_0", "t/devices/pci0000:00/0000:00:06.0/modalias",
+                             "t/devices/pci0000:00/0000:00:06.0/infiniband/efa_0/ports/1/hw_counters/tx_bytes"}) {
+        ASSERT_EQ(0, unlinkat(parent_fd, path, 0)) << path;
+        EXPECT_FALSE(sysfs_is_whole(parent_fd, "t", values)) << path;
+        remove_tree(parent_fd, "t");
+        ASSERT_EQ(0, sysfs_build(parent_fd, "t", values));
+    }
+    EXPECT_NE(0, sysfs_build(parent_fd, "t", values)) << "never over an existing tree";
+    EXPECT_TRUE(sysfs_is_whole(parent_fd, "t", values));
+    close(parent_fd);
+}
+
+} // namespace
+} // namespace softefa::preload

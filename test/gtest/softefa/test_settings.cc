@@ -1,0 +1,156 @@
+// Settings: every way to get one wrong is refused by name, and what is right arrives.
+#include "softefa/settings.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <string>
+#include <unistd.h>
+#include <vector>
+
+namespace softefa {
+namespace {
+
+struct parse_result {
+    bool        ok;
+    settings    values;
+    std::string error;
+};
+
+parse_result parse(std::vector<const char *> environment)
+{
+    environment.push_back(nullptr);
+    parse_result r;
+    char         error[2048] = "";
+    r.ok                     = settings_parse(environment.data(), &r.values, error, sizeof(error));
+    r.error                  = error;
+    return r;
+}
+
+TEST(settings, parse_empty_environment_gives_defaults)
+{
+    const auto r = parse({"HOME=/root", "SOFTEFA=not ours", "XSOFTEFA_DEVICES=9"});
+    ASSERT_TRUE(r.ok) << r.error;
+    EXPECT_EQ(profile::efa2, r.values.device_profile);
+    EXPECT_EQ(1u, r.values.device_count);
+    EXPECT_EQ("default", r.values.domain);
+    EXPECT_EQ(0x7fu, r.values.limits.device_caps);
+    EXPECT_EQ("/tmp/softefa-" + std::to_string(geteuid()) + "-default", r.values.registry_dir);
+}
+
+TEST(settings, parse_values_in_range_are_taken)
+{
+    const auto r = parse({"SOFTEFA_DEVICES=32", "SOFTEFA_DOMAIN=job-1.a_B", "SOFTEFA_SEED=0xffffffffffffffff",
+                          "SOFTEFA_REORDER=100", "SOFTEFA_RNR_TIMER=1000000", "SOFTEFA_LOG_LEVEL=debug",
+                          "SOFTEFA_MAX_QP=2", "SOFTEFA_REGISTRY_DIR=/tmp/x"});
+    ASSERT_TRUE(r.ok) << r.error;
+    EXPECT_EQ(32u, r.values.device_count);
+    EXPECT_EQ("job-1.a_B", r.values.domain);
+    EXPECT_EQ(UINT64_MAX, r.values.seed);
+    EXPECT_EQ(65536u, r.values.reorder_per_65536);
+    EXPECT_EQ(1000000u, r.values.rnr_timer_us);
+    EXPECT_EQ(4u, r.values.log_level);
+    EXPECT_EQ(2u, r.values.limits.max_qp);
+    EXPECT_EQ("/tmp/x", r.values.registry_dir);
+}
+
+TEST(settings, parse_percent_takes_fractions)
+{
+    EXPECT_EQ(0u, parse({"SOFTEFA_REORDER=0"}).values.reorder_per_65536);
+    EXPECT_EQ(1638u, parse({"SOFTEFA_REORDER=2.5"}).values.reorder_per_65536);
+    EXPECT_EQ(32768u, parse({"SOFTEFA_REORDER=50%"}).values.reorder_per_65536);
+    EXPECT_EQ(7u, parse({"SOFTEFA_REORDER=0.01"}).values.reorder_per_65536);
+}
+
+TEST(settings, parse_bad_value_names_variable_value_and_range)
+{
+    const struct {
+        const char *text;
+        const char *range;
+    } cases[] = {
+        {"SOFTEFA_DEVICES=0", "1..32"},
+        {"SOFTEFA_DEVICES=33", "1..32"},
+        {"SOFTEFA_DEVICES=", "1..32"},
+        {"SOFTEFA_DEVICES=-1", "1..32"},
+        {"SOFTEFA_DEVICES= 2", "1..32"},
+        {"SOFTEFA_DEVICES=2x", "1..32"},
+        {"SOFTEFA_SEED=18446744073709551616", "0..18446744073709551615"},
+        {"SOFTEFA_PROFILE=efa9", "efa0, efa1, efa2 or efa3"},
+        {"SOFTEFA_REORDER=100.001", "0..100"},
+        {"SOFTEFA_REORDER=.", "0..100"},
+        {"SOFTEFA_REORDER=1e1", "0..100"},
+        {"SOFTEFA_DOMAIN=", "1 to 32 of"},
+        {"SOFTEFA_DOMAIN=a/b", "1 to 32 of"},
+        {"SOFTEFA_DOMAIN=123456789012345678901234567890123", "1 to 32 of"},
+        {"SOFTEFA_REGISTRY_DIR=relative", "an absolute path"},
+        {"SOFTEFA_LOG_LEVEL=5", "none, error, warn, info, debug"},
+        {"SOFTEFA_MTU=100", "256..9216"},
+        {"SOFTEFA_VENDOR_PART_ID=0xefb0", "0xefa0..0xefa4"},
+        {"SOFTEFA_DEVICE_CAPS=0x80", "0..0x7f"},
+    };
+    for (const auto &c : cases) {
+        const auto r = parse({c.text});
+        EXPECT_FALSE(r.ok) << c.text;
+        EXPECT_EQ(0u, r.error.find(c.text)) << r.error;
+        EXPECT_NE(std::string::npos, r.error.find(c.range)) << r.error;
+        EXPECT_EQ(std::string::npos, r.error.find('\n')) << r.error;
+    }
+}
+
+TEST(settings, parse_unknown_name_is_refused_by_name)
+{
+    const auto r = parse({"SOFTEFA_DEVICE=1"});
+    EXPECT_FALSE(r.ok);
+    EXPECT_EQ(0u, r.error.find("SOFTEFA_DEVICE=1: unknown variable")) << r.error;
+    EXPECT_NE(std::string::npos, r.error.find("SOFTEFA_DEVICES")) << r.error;
+}
+
+TEST(settings, parse_profile_sets_limits_that_a_variable_overrides_in_any_order)
+{
+    EXPECT_EQ(0xefa0u, parse({"SOFTEFA_PROFILE=efa0"}).values.limits.vendor_part_id);
+    EXPECT_EQ(0u, parse({"SOFTEFA_PROFILE=efa0"}).values.limits.max_rdma_size);
+    EXPECT_EQ(0x05u, parse({"SOFTEFA_PROFILE=efa1"}).values.limits.device_caps);
+    EXPECT_EQ(0x01u, parse({"SOFTEFA_DEVICE_CAPS=1", "SOFTEFA_PROFILE=efa1"}).values.limits.device_caps);
+    EXPECT_EQ(0x01u, parse({"SOFTEFA_PROFILE=efa1", "SOFTEFA_DEVICE_CAPS=1"}).values.limits.device_caps);
+}
+
+TEST(settings, parse_contradicting_limits_are_refused)
+{
+    EXPECT_FALSE(parse({"SOFTEFA_MAX_RDMA_SIZE=0"}).ok);
+    EXPECT_FALSE(parse({"SOFTEFA_PROFILE=efa0", "SOFTEFA_DEVICE_CAPS=1"}).ok);
+    EXPECT_TRUE(parse({"SOFTEFA_MAX_RDMA_SIZE=0", "SOFTEFA_DEVICE_CAPS=4"}).ok);
+}
+
+TEST(settings, signature_tells_devices_apart_but_not_private_choices)
+{
+    const auto signature = [](std::vector<const char *> environment) {
+        char text[4096];
+        settings_signature(parse(std::move(environment)).values, text, sizeof(text));
+        return std::string(text);
+    };
+    const std::string plain = signature({});
+    EXPECT_EQ(plain, signature({"SOFTEFA_SEED=7", "SOFTEFA_REORDER=0", "SOFTEFA_LOG_LEVEL=4", "SOFTEFA_RNR_TIMER=5"}));
+    EXPECT_NE(plain, signature({"SOFTEFA_DEVICES=2"}));
+    EXPECT_NE(plain, signature({"SOFTEFA_PROFILE=efa1"}));
+    EXPECT_NE(plain, signature({"SOFTEFA_MAX_AH=7"}));
+}
+
+TEST(settings, help_has_a_line_for_every_shared_variable)
+{
+    char              text[8192];
+    const std::size_t length = settings_help(text, sizeof(text));
+    ASSERT_LT(length, sizeof(text));
+    char signature[4096];
+    settings_signature(settings(), signature, sizeof(signature));
+    const std::string help = text;
+    std::size_t       names = 0;
+    for (const char *p = signature; (p = strstr(p, "SOFTEFA_")) != nullptr; ++names) {
+        const std::string name(p, strcspn(p, "="));
+        EXPECT_NE(std::string::npos, help.find(name + " (default ")) << name;
+        p += name.size();
+    }
+    EXPECT_GT(names, 15u);
+}
+
+} // namespace
+} // namespace softefa

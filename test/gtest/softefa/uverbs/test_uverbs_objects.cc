@@ -1,0 +1,271 @@
+// Objects: handles are checked for kind, owner and life; limits and errors are the kernel driver's.
+#include "uverbs_client.h"
+
+#include "softefa/uverbs/object_table.h"
+
+#include <cstdlib>
+#include <sys/mman.h>
+
+namespace softefa::uverbs {
+namespace {
+
+struct uverbs_objects : ::testing::Test {
+    uverbs_client client;
+
+    std::uint32_t new_cq()
+    {
+        std::uint32_t cq = 0;
+        EXPECT_EQ(0, client.create_cq({}, &cq));
+        return cq;
+    }
+};
+
+TEST_F(uverbs_objects, handle_of_wrong_kind_is_einval_and_unknown_is_enoent)
+{
+    const std::uint32_t pd = client.alloc_pd();
+    EXPECT_EQ(EINVAL, client.dereg_mr(pd));
+    EXPECT_EQ(EINVAL, client.destroy_cq(pd));
+    EXPECT_EQ(ENOENT, client.dealloc_pd(0));
+    EXPECT_EQ(ENOENT, client.dealloc_pd(pd + (1u << object_index_bits)));
+    EXPECT_EQ(ENOENT, client.dealloc_pd(0xffffffff));
+    EXPECT_EQ(0, client.dealloc_pd(pd));
+    EXPECT_EQ(ENOENT, client.dealloc_pd(pd)) << "destroyed twice";
+    const std::uint32_t again = client.alloc_pd();
+    EXPECT_NE(pd, again) << "a handle names one object for ever";
+    EXPECT_EQ(0, client.dealloc_pd(again));
+}
+
+TEST_F(uverbs_objects, handle_of_another_file_is_enoent)
+{
+    uverbs_client       other;
+    const std::uint32_t pd = client.alloc_pd();
+    EXPECT_EQ(ENOENT, other.dealloc_pd(pd));
+    static char   memory[64];
+    std::uint32_t mr = 0;
+    EXPECT_EQ(EINVAL, other.reg_mr(pd, memory, sizeof(memory), 1, &mr));
+    EXPECT_EQ(0, client.dealloc_pd(pd));
+}
+
+TEST_F(uverbs_objects, close_destroys_what_is_left)
+{
+    for (int i = 0; i < 100; ++i) {
+        uverbs_client leaky;
+        for (int k = 0; k < 10; ++k) {
+            ASSERT_NE(0u, leaky.alloc_pd());
+        }
+    }
+    EXPECT_NE(0u, client.alloc_pd());
+}
+
+TEST_F(uverbs_objects, reg_mr_checks_range_and_access)
+{
+    const std::uint32_t pd = client.alloc_pd();
+    alignas(4096) static char memory[8192];
+    std::uint32_t             mr = 0;
+    EXPECT_EQ(0, client.reg_mr(pd, memory + 5, 100, 1, &mr));
+    EXPECT_EQ(0, client.dereg_mr(mr));
+    EXPECT_EQ(0, client.reg_mr(pd, memory, sizeof(memory), 7 | 1u << 20, &mr)) << "optional access is dropped";
+    EXPECT_EQ(0, client.dereg_mr(mr));
+    EXPECT_EQ(EINVAL, client.reg_mr(pd, memory, 0, 1, &mr));
+    EXPECT_EQ(EINVAL, client.reg_mr(pd, memory, UINT64_MAX, 1, &mr));
+    EXPECT_EQ(EINVAL, client.reg_mr(pd, memory, 64, 2, &mr)) << "remote write without local write";
+    EXPECT_EQ(EINVAL, client.reg_mr(pd, memory, 64, 8, &mr)) << "atomic without local write";
+    EXPECT_EQ(EOPNOTSUPP, client.reg_mr(pd, memory, 64, 9, &mr)) << "atomic";
+    EXPECT_EQ(EOPNOTSUPP, client.reg_mr(pd, memory, 64, 1 | 1u << 6, &mr)) << "on demand paging";
+    EXPECT_EQ(EINVAL, client.reg_mr(pd + 1, memory, 64, 1, &mr));
+    void *hole = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    munmap(hole, 4096);
+    EXPECT_EQ(EFAULT, client.reg_mr(pd, hole, 4096, 1, &mr));
+    EXPECT_EQ(0, client.dealloc_pd(pd));
+}
+
+TEST_F(uverbs_objects, dealloc_pd_in_use_is_ebusy_and_changes_nothing)
+{
+    static char         memory[64];
+    const std::uint32_t pd = client.alloc_pd();
+    std::uint32_t       mr = 0;
+    ASSERT_EQ(0, client.reg_mr(pd, memory, sizeof(memory), 1, &mr));
+    EXPECT_EQ(EBUSY, client.dealloc_pd(pd));
+    EXPECT_EQ(0, client.dereg_mr(mr));
+    EXPECT_EQ(0, client.dealloc_pd(pd));
+}
+
+TEST_F(uverbs_objects, create_cq_checks_every_field)
+{
+    using ask = uverbs_client::cq_ask;
+    std::uint32_t cq = 0;
+    const auto    create = [&](auto spoil) {
+        ask a;
+        spoil(a);
+        const int error = client.create_cq(a, &cq);
+        if (error == 0) {
+            EXPECT_EQ(0, client.destroy_cq(cq));
+        }
+        return error;
+    };
+    EXPECT_EQ(0, create([](ask &) {}));
+    EXPECT_EQ(0, create([](ask &a) { a.cqe = 32768; }));
+    EXPECT_EQ(EINVAL, create([](ask &a) { a.cqe = 0; }));
+    EXPECT_EQ(EINVAL, create([](ask &a) { a.cqe = 65536; }));
+    EXPECT_EQ(EINVAL, create([](ask &a) { a.cqe = 17; }));
+    EXPECT_EQ(EINVAL, create([](ask &a) { a.comp_vector = 1; }));
+    EXPECT_EQ(EOPNOTSUPP, create([](ask &a) { a.flags = 1; }));
+    EXPECT_EQ(0, create([](ask &a) { a.efa.cq_entry_size = 16; }));
+    EXPECT_EQ(EINVAL, create([](ask &a) { a.efa.cq_entry_size = 64; }));
+    EXPECT_EQ(EINVAL, create([](ask &a) { a.efa.cq_entry_size = 16, a.efa.flags = EFA_CREATE_CQ_WITH_SGID; }));
+    EXPECT_EQ(0, create([](ask &a) { a.efa.flags = EFA_CREATE_CQ_WITH_SGID; }));
+    EXPECT_EQ(EINVAL, create([](ask &a) { a.efa.flags = 0x80; }));
+    EXPECT_EQ(EINVAL, create([](ask &a) { a.efa.num_sub_cqs = 2; }));
+    EXPECT_EQ(EINVAL, create([](ask &a) { a.efa.comp_mask = 1; }));
+    EXPECT_EQ(EINVAL, create([](ask &a) { a.efa.reserved_58[4] = 1; }));
+}
+
+TEST_F(uverbs_objects, create_cq_with_a_foreign_fd_as_channel_is_ebadf)
+{
+    std::uint32_t         cq = 0;
+    uverbs_client::cq_ask ask;
+    ask.channel_fd = client.fd();
+    EXPECT_EQ(EBADF, client.create_cq(ask, &cq));
+    ask.channel_fd = 9999;
+    EXPECT_EQ(EBADF, client.create_cq(ask, &cq));
+    int pipe_fds[2];
+    ASSERT_EQ(0, pipe(pipe_fds));
+    ask.channel_fd = pipe_fds[0];
+    EXPECT_EQ(EBADF, client.create_cq(ask, &cq));
+    uverbs_client other;
+    int           channel = other.create_channel();
+    ask.channel_fd        = channel;
+    EXPECT_EQ(EBADF, client.create_cq(ask, &cq)) << "channel of another file";
+    uverbs_client::close_fd(&channel);
+    ::close(pipe_fds[0]);
+    ::close(pipe_fds[1]);
+}
+
+TEST_F(uverbs_objects, create_qp_checks_every_field)
+{
+    using ask = uverbs_client::qp_ask;
+    const std::uint32_t pd = client.alloc_pd();
+    const std::uint32_t cq = new_cq();
+    std::uint32_t       qp = 0;
+    const auto          create = [&](auto spoil) {
+        ask a;
+        a.pd      = pd;
+        a.send_cq = cq;
+        a.recv_cq = cq;
+        spoil(a);
+        const int error = client.create_qp(a, &qp);
+        if (error == 0) {
+            EXPECT_EQ(EBUSY, client.destroy_cq(cq)) << "in use";
+            EXPECT_EQ(0, client.destroy_qp(qp));
+        }
+        return error;
+    };
+    EXPECT_EQ(0, create([](ask &) {}));
+    EXPECT_EQ(0, create([](ask &a) { a.flags = 1; }));
+    EXPECT_EQ(EOPNOTSUPP, create([](ask &a) { a.flags = 2; }));
+    EXPECT_EQ(EOPNOTSUPP, create([](ask &a) { a.type = 2; })) << "RC";
+    EXPECT_EQ(EOPNOTSUPP, create([](ask &a) { a.efa.driver_qp_type = 1; }));
+    EXPECT_EQ(EOPNOTSUPP, create([](ask &a) { a.efa.flags = 2; }));
+    EXPECT_EQ(EINVAL, create([](ask &a) { a.efa.comp_mask = 1; }));
+    EXPECT_EQ(EINVAL, create([](ask &a) { a.efa.reserved_98[0] = 1; }));
+    EXPECT_EQ(EINVAL, create([](ask &a) { a.cap.max_send_wr = 8192, a.efa.sq_ring_size = 8192 * 64; }));
+    EXPECT_EQ(EINVAL, create([](ask &a) { a.cap.max_recv_wr = 65536, a.efa.rq_ring_size = 65536 * 16; }));
+    EXPECT_EQ(EINVAL, create([](ask &a) { a.cap.max_send_sge = 3; }));
+    EXPECT_EQ(EINVAL, create([](ask &a) { a.cap.max_recv_sge = 4; }));
+    EXPECT_EQ(EINVAL, create([](ask &a) { a.cap.max_inline_data = 33; }));
+    EXPECT_EQ(EINVAL, create([](ask &a) { a.efa.sq_ring_size = 4096 * 64 + 64; }));
+    EXPECT_EQ(ENOENT, create([](ask &a) { a.pd = 0; }));
+    EXPECT_EQ(EINVAL, create([&](ask &a) { a.send_cq = pd; })) << "a PD where a CQ belongs";
+    EXPECT_EQ(0, client.destroy_cq(cq));
+    EXPECT_EQ(0, client.dealloc_pd(pd));
+}
+
+TEST_F(uverbs_objects, modify_and_query_qp_keep_to_the_driver_s_rules)
+{
+    const std::uint32_t   pd = client.alloc_pd();
+    const std::uint32_t   cq = new_cq();
+    uverbs_client::qp_ask create;
+    create.pd = pd, create.send_cq = cq, create.recv_cq = cq;
+    std::uint32_t qp = 0;
+    ASSERT_EQ(0, client.create_qp(create, &qp));
+
+    ib_uverbs_modify_qp ask{};
+    ask.qp_handle = qp;
+    const auto modify = [&](std::uint32_t mask, std::uint8_t state) {
+        ask.attr_mask = mask;
+        ask.qp_state  = state;
+        return client.write_command(IB_USER_VERBS_CMD_MODIFY_QP, ask);
+    };
+    ask.port_num = 1;
+    ask.qkey     = 0x1234;
+    ask.sq_psn   = 0x55;
+    EXPECT_EQ(EOPNOTSUPP, modify(0x1 | 0x8, 1)) << "an attribute that EFA has not";
+    EXPECT_EQ(EINVAL, modify(0x1, 9)) << "no such state";
+    EXPECT_EQ(EINVAL, modify(0x1, 1)) << "INIT needs pkey, port and qkey";
+    EXPECT_EQ(EINVAL, modify(0x71, 2)) << "RESET to RTR";
+    ask.port_num = 2;
+    EXPECT_EQ(EOPNOTSUPP, modify(0x71, 1));
+    ask.port_num   = 1;
+    ask.pkey_index = 1;
+    EXPECT_EQ(EOPNOTSUPP, modify(0x71, 1));
+    ask.pkey_index = 0;
+    EXPECT_EQ(0, modify(0x71, 1));
+    EXPECT_EQ(0, modify(0x1, 2));
+    EXPECT_EQ(EINVAL, modify(0x1, 3)) << "RTS needs the psn";
+    EXPECT_EQ(0, modify(0x10001, 3));
+    ask.qp_handle = pd;
+    EXPECT_EQ(EINVAL, modify(0x1, 0));
+
+    ib_uverbs_query_qp      query{};
+    ib_uverbs_query_qp_resp reply{};
+    query.qp_handle = qp;
+    query.attr_mask = 0x8;
+    EXPECT_EQ(EOPNOTSUPP, client.write_command(IB_USER_VERBS_CMD_QUERY_QP, query, &reply));
+    query.attr_mask = 0x10041;
+    EXPECT_EQ(0, client.write_command(IB_USER_VERBS_CMD_QUERY_QP, query, &reply));
+    EXPECT_EQ(3, reply.qp_state);
+    EXPECT_EQ(0x1234u, reply.qkey);
+    EXPECT_EQ(0x55u, reply.sq_psn);
+    EXPECT_EQ(16u, reply.max_send_wr);
+    query.qp_handle = 0;
+    EXPECT_EQ(EINVAL, client.write_command(IB_USER_VERBS_CMD_QUERY_QP, query, &reply));
+    EXPECT_EQ(0, client.destroy_qp(qp));
+    EXPECT_EQ(EINVAL, modify(0x1, 0)) << "destroyed";
+}
+
+TEST_F(uverbs_objects, gid_queries_have_one_entry)
+{
+    ib_uverbs_gid_entry entry{};
+    const auto          query = [&](std::uint64_t port, std::uint64_t index) {
+        return uverbs_command(UVERBS_OBJECT_DEVICE, UVERBS_METHOD_QUERY_GID_ENTRY)
+            .in(0, port).in(1, index).in(2, std::uint32_t{0}).out(3, &entry).send(client.fd());
+    };
+    EXPECT_EQ(0, query(1, 0));
+    EXPECT_EQ(0xfe, reinterpret_cast<const std::uint8_t *>(entry.gid)[0]);
+    EXPECT_EQ(EINVAL, query(1, 1));
+    EXPECT_EQ(EINVAL, query(2, 0));
+
+    std::uint64_t count = 0;
+    const auto    table = [&](std::uint16_t size) {
+        return uverbs_command(UVERBS_OBJECT_DEVICE, UVERBS_METHOD_QUERY_GID_TABLE)
+            .in(0, std::uint64_t{32}).in(1, std::uint32_t{0})
+            .raw(2, size, reinterpret_cast<std::uint64_t>(&entry)).out(3, &count).send(client.fd());
+    };
+    EXPECT_EQ(0, table(32));
+    EXPECT_EQ(1u, count);
+    EXPECT_EQ(EINVAL, table(16));
+}
+
+TEST_F(uverbs_objects, reg_dmabuf_and_memory_of_the_caller_are_eopnotsupp)
+{
+    const std::uint32_t pd = client.alloc_pd();
+    std::uint32_t       keys[2];
+    EXPECT_EQ(EOPNOTSUPP, uverbs_command(UVERBS_OBJECT_MR, UVERBS_METHOD_REG_DMABUF_MR)
+                              .handle(0, 0).handle(1, pd)
+                              .in(2, std::uint64_t{0}).in(3, std::uint64_t{4096}).in(4, std::uint64_t{0})
+                              .in(5, std::uint32_t{3}).in(6, std::uint32_t{1}).out(7, &keys[0]).out(8, &keys[1])
+                              .send(client.fd()));
+}
+
+} // namespace
+} // namespace softefa::uverbs
