@@ -22,6 +22,7 @@
 #include "softefa/preload/registry.h"
 #include "softefa/preload/report.h"
 #include "softefa/settings.h"
+#include "softefa/uverbs/fd_marks.h"
 #include "softefa/uverbs/file.h"
 
 #include <atomic>
@@ -161,7 +162,9 @@ template <class Stat> int stat_node(unsigned index, Stat *st)
 template <class Stat> int fstat_result(int result, int fd, Stat *st)
 {
     unsigned index = 0;
-    if (result == 0 && uverbs::file_any_open() && S_ISREG(st->st_mode) && uverbs::file_recognise(fd, &index)) [[unlikely]] {
+    // A private fd is the engine's own, which wants to see the memfd.
+    if (result == 0 && uverbs::file_any_open() && S_ISREG(st->st_mode) && !uverbs::fd_is_private(fd) &&
+        uverbs::file_recognise(fd, &index)) [[unlikely]] {
         describe_node(index, st);
     }
     return result;
