@@ -77,7 +77,7 @@ __attribute__((destructor)) void uct_srd_unregister() noexcept
 {
     if (registration_status == UCS_OK) {
         uct_tl_unregister(&tl);
-        uct_component_unregister(&component);
+        uct_abi_component_unregister(&component);
         registration_status = UCS_INPROGRESS;
     }
 }

@@ -157,7 +157,6 @@ constexpr uct_md_ops make_md_ops() noexcept
     return ops;
 }
 
-constinit uct_md_ops md_ops = make_md_ops();
 
 /// The list under construction while the devices are scanned.
 struct resource_list {
@@ -181,6 +180,8 @@ void append_resource(void *arg, const char *ibdev_name) noexcept
 }
 
 } // namespace
+
+constinit uct_md_ops uct_srd_md_ops = make_md_ops();
 
 ucs_config_field_t uct_srd_md_config_table[] = {
     {"", "", nullptr, offsetof(uct_srd_md_config_t, super), UCS_CONFIG_TYPE_TABLE(uct_md_config_table)},
@@ -251,7 +252,7 @@ ucs_status_t uct_srd_md_open(uct_component *component, const char *md_name, cons
     if (md == nullptr) {
         return UCS_ERR_NO_MEMORY;
     }
-    md->super.ops       = &md_ops;
+    md->super.ops       = &uct_srd_md_ops;
     md->super.component = component;
     md->reg_cost        = ucs_linear_func_make(config->mem_reg_overhead, config->mem_reg_growth);
 

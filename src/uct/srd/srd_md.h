@@ -83,6 +83,9 @@ ucs_status_t uct_srd_query_devices(uct_md_h md, uct_tl_device_resource_t **devic
                                    unsigned *device_count_p) noexcept;
 }
 
+/// Operations of every domain; in 1.13 libuct calls them unchecked, so all are set.
+extern uct_md_ops uct_srd_md_ops;
+
 /// Configuration rows and struct of the domain, prefix "SRD_".
 typedef struct uct_srd_md_config {
     uct_md_config_t super;

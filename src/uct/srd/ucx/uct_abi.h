@@ -131,3 +131,16 @@ static inline ucs_status_t uct_abi_invoke_am(uct_base_iface_t *iface, uint8_t am
     const uct_am_handler_t *handler = &iface->am[am_id];
     return handler->cb(handler->arg, payload, size, flags);
 }
+
+/// Unregisters and leaves no trace: UCX 1.13 unlinks the configuration of a component but not the component, so a
+/// plugin that is unloaded would stay in the list as a dangling pointer.
+static inline void uct_abi_component_unregister(uct_component *component)
+{
+    uct_component_unregister(component);
+    for (ucs_list_link_t *link = uct_components_list.next; link != &uct_components_list; link = link->next) {
+        if (link == &component->list) {
+            ucs_list_del(link);
+            return;
+        }
+    }
+}

@@ -1,0 +1,142 @@
+// The load-time decision: which UCX is accepted, what a refusal says, and what the override may and may not do.
+#include "uct/srd/srd_component.h"
+
+extern "C" {
+#include <ucs/async/async_fwd.h>
+#include <ucs/config/global_opts.h>
+}
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <string>
+
+namespace {
+
+srd::ucx_facts facts_of_1_13(bool with_libucp)
+{
+    srd::ucx_facts facts   = {};
+    facts.iface_size       = sizeof(uct_iface_t);
+    facts.ep_size          = sizeof(uct_ep_t);
+    facts.base_iface_size  = sizeof(uct_base_iface_t);
+    facts.base_ep_size     = sizeof(uct_base_ep_t);
+    facts.has_libucp       = with_libucp;
+    facts.ucp_major        = 1;
+    facts.ucp_minor        = 13;
+    facts.ucp_release      = 1;
+    facts.has_mkey_pack_v2 = true;
+    return facts;
+}
+
+std::string reason_of(const srd::ucx_facts &facts, srd::ucx_verdict expected)
+{
+    char reason[256] = "";
+    EXPECT_EQ(expected, srd::ucx_facts_judge(facts, reason, sizeof(reason)));
+    return reason;
+}
+
+} // namespace
+
+TEST(srd_admit, judge_installed_ucx_is_the_one_built_for)
+{
+    EXPECT_EQ("", reason_of(srd::ucx_facts_of_process(), srd::ucx_verdict::same));
+}
+
+TEST(srd_admit, judge_version_of_libucp_decides)
+{
+    EXPECT_EQ("", reason_of(facts_of_1_13(true), srd::ucx_verdict::same));
+
+    srd::ucx_facts newer  = facts_of_1_13(true);
+    newer.ucp_minor       = 18;
+    newer.has_md_query_v2 = true;
+    const std::string reason = reason_of(newer, srd::ucx_verdict::other);
+    EXPECT_NE(std::string::npos, reason.find("built for UCX 1.13")) << reason;
+    EXPECT_NE(std::string::npos, reason.find("UCX 1.18.1 is loaded")) << reason;
+    EXPECT_EQ(std::string::npos, reason.find('\n'));
+
+    srd::ucx_facts other_major = facts_of_1_13(true);
+    other_major.ucp_major      = 2;
+    reason_of(other_major, srd::ucx_verdict::other);
+}
+
+TEST(srd_admit, judge_without_libucp_symbols_decide)
+{
+    reason_of(facts_of_1_13(false), srd::ucx_verdict::same);
+
+    srd::ucx_facts newer  = facts_of_1_13(false);
+    newer.has_md_query_v2 = true;
+    EXPECT_NE(std::string::npos, reason_of(newer, srd::ucx_verdict::other).find("newer"));
+
+    srd::ucx_facts older   = facts_of_1_13(false);
+    older.has_mkey_pack_v2 = false;
+    EXPECT_NE(std::string::npos, reason_of(older, srd::ucx_verdict::other).find("older"));
+}
+
+TEST(srd_admit, judge_other_size_is_unusable_even_in_the_right_version)
+{
+    for (size_t srd::ucx_facts::*size : {&srd::ucx_facts::iface_size, &srd::ucx_facts::ep_size,
+                                         &srd::ucx_facts::base_iface_size, &srd::ucx_facts::base_ep_size}) {
+        srd::ucx_facts with_stats = facts_of_1_13(true);
+        with_stats.*size += 8;
+        EXPECT_NE("", reason_of(with_stats, srd::ucx_verdict::unusable));
+    }
+}
+
+TEST(srd_admit, admit_override_accepts_another_version_but_never_another_size)
+{
+    ucs_log_level_t saved = ucs_global_opts.log_component.log_level;
+    ucs_global_opts.log_component.log_level = UCS_LOG_LEVEL_ERROR; // the refusals are expected here
+
+    srd::ucx_facts newer = facts_of_1_13(true);
+    newer.ucp_minor      = 18;
+    EXPECT_EQ(UCS_ERR_UNSUPPORTED, srd::component_admit(newer, false, nullptr));
+    EXPECT_EQ(UCS_ERR_UNSUPPORTED, srd::component_admit(newer, false, "y"));
+    EXPECT_EQ(UCS_OK, srd::component_admit(newer, false, "n"));
+
+    srd::ucx_facts with_stats = facts_of_1_13(true);
+    with_stats.base_iface_size += 8;
+    EXPECT_EQ(UCS_ERR_UNSUPPORTED, srd::component_admit(with_stats, false, "n"));
+
+    ucs_global_opts.log_component.log_level = saved;
+}
+
+TEST(srd_admit, admit_steps_back_when_ucx_has_its_own_srd)
+{
+    EXPECT_EQ(UCS_OK, srd::component_admit(facts_of_1_13(true), false, nullptr));
+    EXPECT_EQ(UCS_ERR_ALREADY_EXISTS, srd::component_admit(facts_of_1_13(true), true, nullptr));
+}
+
+TEST(srd_admit, other_srd_present_sees_components_and_transports)
+{
+    EXPECT_FALSE(srd::component_other_srd_present());
+
+    static uct_component component;
+    static uct_tl_t      tl;
+    component = {};
+    tl        = {};
+    strcpy(component.name, "srd");
+    ucs_list_head_init(&component.tl_list);
+    uct_component_register(&component);
+    EXPECT_TRUE(srd::component_other_srd_present());
+
+    strcpy(component.name, "ib");
+    EXPECT_FALSE(srd::component_other_srd_present());
+    strcpy(tl.name, "srd");
+    uct_tl_register(&component, &tl);
+    EXPECT_TRUE(srd::component_other_srd_present());
+
+    uct_tl_unregister(&tl);
+    uct_abi_component_unregister(&component);
+    EXPECT_FALSE(srd::component_other_srd_present());
+}
+
+TEST(srd_admit, check_enabled_only_plain_negatives_turn_it_off)
+{
+    EXPECT_TRUE(srd::ucx_check_enabled(nullptr));
+    EXPECT_TRUE(srd::ucx_check_enabled(""));
+    EXPECT_TRUE(srd::ucx_check_enabled("y"));
+    EXPECT_TRUE(srd::ucx_check_enabled("nonsense"));
+    for (const char *off : {"n", "N", "no", "off", "0"}) {
+        EXPECT_FALSE(srd::ucx_check_enabled(off)) << off;
+    }
+}
