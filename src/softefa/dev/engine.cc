@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "softefa/dev/engine_state.h"
 #include "softefa/dev/fabric_client.h"
+#include "softefa/dev/helper.h"
 
 #include <bit>
 #include <sched.h>
@@ -17,8 +18,8 @@ namespace softefa::dev {
 
 namespace {
 
-constexpr unsigned timer_polls  = 16;  ///< polls between two looks at the clock
-constexpr unsigned acks_per_run = 512;
+constexpr unsigned acks_per_run   = 512;
+constexpr unsigned polls_to_waken = 64; ///< in a row, until the application counts as polling again
 
 bool run_dirty(engine_state &e) noexcept
 {
@@ -43,7 +44,7 @@ bool run_acks(engine_state &e, link &l) noexcept
     fabric::ack_rx &in = l.channel->acks_in;
     wire::ack       a, b;
     unsigned        done = 0;
-    while (done < acks_per_run && in.peek(a)) {
+    while (done < acks_per_run && !l.failed && in.peek(a)) {
         if (e.reorder != 0 && e.random.chance(e.reorder) && in.peek(b, 1)) [[unlikely]] {
             requester_ack(l, b);
             ++e.counters[0].reorders;
@@ -102,12 +103,17 @@ bool run_records(engine_state &e, link &l) noexcept
         bytes += h.payload_size;
     }
     l.rx_touched |= done != 0;
+    if (done != 0)
+        link_touch(l); // a sleeping producer may wait for the room
     return done != 0;
 }
 
-bool run_link(engine_state &e, link &l) noexcept
+} // namespace
+
+bool engine_run_link(link &l) noexcept
 {
-    bool moved = false;
+    engine_state &e     = engine();
+    bool          moved = false;
     if (!l.failed && l.channel->has_input()) {
         // Completion and receive completion have no order either.
         if (e.reorder != 0 && e.random.chance(e.reorder)) [[unlikely]]
@@ -130,9 +136,10 @@ bool run_link(engine_state &e, link &l) noexcept
 }
 
 /// CH-1: records first, one full fence, then the park words.
-void wake_touched(engine_state &e) noexcept
+void engine_flush_wakes() noexcept
 {
-    bool fenced = false;
+    engine_state &e      = engine();
+    bool          fenced = false;
     for (unsigned i = 0; i < e.touched_count; ++i) {
         link &l = *e.touched[i];
         l.tx_touched = false;
@@ -150,8 +157,6 @@ void wake_touched(engine_state &e) noexcept
     }
 }
 
-} // namespace
-
 engine_state &engine() noexcept
 {
     static constinit engine_state state;
@@ -167,12 +172,12 @@ bool engine_run() noexcept
         moved |= requester_timers(base::clock_now_ns());
     for (unsigned i = 0; i < e.link_count; ++i)
         if (e.links[i] != nullptr)
-            moved |= run_link(e, *e.links[i]);
+            moved |= engine_run_link(*e.links[i]);
     if (e.cq_overflowing != 0) [[unlikely]]
         objects().cqs.for_each([&](cq &c) { moved |= c.overflow_count != 0 && cq_drain_overflow(c); });
     if (e.events_owed != 0) [[unlikely]]
         cq_settle_events();
-    wake_touched(e);
+    engine_flush_wakes();
     return moved;
 }
 
@@ -185,7 +190,7 @@ bool engine_try_lock() noexcept
 void engine_unlock() noexcept
 {
     engine_state &e = engine();
-    wake_touched(e);
+    engine_flush_wakes();
     for (unsigned round = 0;; ++round) {
         if (e.again.load(std::memory_order_relaxed) != 0 && round < limits::combine_rounds) {
             e.again.store(0, std::memory_order_relaxed);
@@ -211,19 +216,6 @@ engine_guard::engine_guard() noexcept
 
 engine_guard::~engine_guard() { engine_unlock(); }
 
-void engine_run_or_leave() noexcept
-{
-    engine_state &e = engine();
-    if (!engine_try_lock()) {
-        e.again.store(1, std::memory_order_seq_cst);
-        if (!engine_try_lock())
-            return;
-    }
-    e.timer_skip = timer_polls - 1; // the caller came for the timers, too
-    engine_run();
-    engine_unlock();
-}
-
 void engine_posted(handle h) noexcept
 {
     engine_state &e = engine();
@@ -240,13 +232,31 @@ void engine_posted(handle h) noexcept
     engine_unlock();
 }
 
+namespace {
+
+/// The application polls: peers need not wake the helper any more.
+[[gnu::noinline]] void awake(engine_state &e) noexcept
+{
+    e.polls_asleep = 0;
+    e.park_word    = (e.park_word + 2) & ~1u;
+    for (unsigned i = 1; i < e.link_count; ++i)
+        if (e.links[i] != nullptr)
+            e.links[i]->channel->own.control()->park.store(e.park_word, std::memory_order_relaxed);
+    e.asleep.store(false, std::memory_order_relaxed);
+    helper_kick();
+}
+
+} // namespace
+
 void engine_poll(handle) noexcept
 {
     engine_state &e = engine();
     if (e.dead.load(std::memory_order_relaxed) || !engine_try_lock()) [[unlikely]]
         return;
     const bool moved = engine_run();
-    e.polls          = e.polls + 1;
+    e.polls.store(e.polls.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    if (e.asleep.load(std::memory_order_relaxed) && ++e.polls_asleep >= polls_to_waken) [[unlikely]]
+        awake(e);
     e.idle_polls     = moved ? 0 : e.idle_polls + 1;
     const bool yield = e.idle_polls > e.yield_after;
     if (yield)

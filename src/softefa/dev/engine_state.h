@@ -55,6 +55,9 @@ struct link {
     }
 };
 
+inline constexpr unsigned yield_never = ~0u - 1;
+inline constexpr unsigned timer_polls = 16; ///< polls between two looks at the clock
+
 struct engine_state {
     alignas(64) std::atomic<std::uint32_t> lock  = 0; ///< 1: held
     std::atomic<std::uint32_t>             again = 0; ///< somebody failed the lock and left work
@@ -72,9 +75,14 @@ struct engine_state {
     link         *touched[limits::links] = {}; ///< links that something was published to since the last look at park words
     unsigned      touched_count = 0;
     unsigned      idle_polls = 0;    ///< polls in a row that found nothing
-    unsigned      yield_after = ~0u - 1; ///< idle polls before the processor is offered to others; set by the fabric
+    unsigned      yield_after = yield_never; ///< idle polls before the processor is offered to others; set by the helper
     unsigned      timer_skip = 0;
-    std::uint64_t polls = 0;         ///< ever; the helper sees by it whether the application polls
+    std::atomic<std::uint64_t> polls = 0; ///< ever; the helper sees by it whether the application polls
+    std::atomic<bool> asleep = false;     ///< the helper waits for peers to wake it: park words are odd; set by it, cleared by a poll
+    std::uint32_t     park_word = 0;      ///< last word stored in every own segment
+    unsigned          polls_asleep = 0;   ///< polls since `asleep`
+    std::atomic<bool> waiter = false;     ///< somebody blocks on a channel: sleep at once
+    std::atomic<bool> lookup_wanted = false, failed_links = false; ///< reasons for a kick
     unsigned      cq_overflowing = 0; ///< CQs whose overflow list is in use
     unsigned      events_owed = 0;   ///< CQs whose event record did not fit the pipe
     bool          resolve_wanted = false; ///< parked work that the helper does not know of yet
@@ -99,8 +107,10 @@ bool engine_try_lock() noexcept;
 void engine_unlock() noexcept; ///< does what others left behind, then unlocks
 /// One pass over everything; true if anything moved.
 bool engine_run() noexcept;
-/// From the helper thread: run, or leave the work to whoever holds the lock.
-void engine_run_or_leave() noexcept;
+/// The part of a pass that concerns one link.
+bool engine_run_link(link &l) noexcept;
+/// CH-1: after records were published; every release of the lock does it.
+void engine_flush_wakes() noexcept;
 
 inline void qp_mark_dirty(const qp &q) noexcept // any thread
 {

@@ -1,11 +1,14 @@
 /* See fabric_client.h. */
 #include "softefa/dev/fabric_client.h"
 
+#include "base/clock.h"
 #include "softefa/dev/configure.h"
 #include "softefa/dev/engine_state.h"
+#include "softefa/dev/helper.h"
 
-#include <cstdlib>
 #include <new>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 namespace softefa::dev {
 
@@ -13,7 +16,33 @@ namespace {
 
 link            *self = nullptr;
 fabric::channel *self_channel = nullptr;
-std::uint16_t    next_qpn = 1;
+std::uint64_t    instance = 0; ///< of this process since its first context
+pid_t            process  = 0; ///< that started the fabric
+
+fabric::registry &names() noexcept
+{
+    alignas(fabric::registry) static unsigned char memory[sizeof(fabric::registry)];
+    static fabric::registry *const                 only = new (memory) fabric::registry(); // outlives every destructor
+    return *only;
+}
+
+std::uint64_t new_instance() noexcept
+{
+    std::uint64_t id = 0;
+    while (id == 0)
+        if (syscall(SYS_getrandom, &id, sizeof(id), 0u) != sizeof(id))
+            id = base::clock_now_ns() ^ (static_cast<std::uint64_t>(getpid()) << 40);
+    return id;
+}
+
+/// A process that ends without closing its contexts: joins the thread and takes its name out of the registry.
+[[gnu::destructor]] void leave_at_exit() noexcept
+{
+    if (instance == 0 || process != getpid())
+        return;
+    helper_stop();
+    names().close();
+}
 
 } // namespace
 
@@ -21,19 +50,28 @@ void link_fail(link &l, const char *reason) noexcept
 {
     if (l.failed)
         return;
-    l.failed = true;
-    ++engine().peers.peers_failed;
-    engine().peers.last_failure = reason;
+    engine_state &e = engine();
+    l.failed        = true;
+    ++e.peers.peers_failed;
+    e.peers.last_failure = reason;
+    ++e.counters[0].drop_protocol;
     requester_link_gone(l);
+    e.failed_links.store(true, std::memory_order_relaxed);
+    helper_kick();
 }
 
 status fabric_start() noexcept
 {
+    const settings &s = settings_in_force();
     self         = new (std::nothrow) link();
     self_channel = new (std::nothrow) fabric::channel();
+    instance     = new_instance();
+    process      = getpid();
     if (self == nullptr || self_channel == nullptr)
         return status::no_memory;
-    const status opened = fabric::channel_open_self(*self_channel, 1);
+    status opened = fabric::channel_open_self(*self_channel, instance);
+    if (opened == status::ok)
+        opened = names().open(s.registry_dir.c_str(), instance);
     if (opened != status::ok)
         return opened;
     self->channel = self_channel;
@@ -41,14 +79,17 @@ status fabric_start() noexcept
     engine_state      &e = engine();
     e.links[0]     = self;
     e.link_count   = 1;
-    e.reorder      = settings_in_force().reorder_per_65536;
-    e.random       = base::rng(settings_in_force().seed);
-    e.rnr_pause_ns = settings_in_force().rnr_timer_us * 1000ull;
+    e.yield_after  = yield_never;
+    e.reorder      = s.reorder_per_65536;
+    e.random       = base::rng(s.seed);
+    e.rnr_pause_ns = s.rnr_timer_us * 1000ull;
     return status::ok;
 }
 
 void fabric_stop() noexcept
 {
+    helper_stop();
+    names().close();
     {
         const engine_guard guard;
         engine().links[0]      = nullptr;
@@ -61,31 +102,32 @@ void fabric_stop() noexcept
     delete self;
     self         = nullptr;
     self_channel = nullptr;
+    instance     = 0;
 }
 
-status fabric_publish() noexcept { return status::ok; }
+status fabric_publish() noexcept { return helper_start(names(), instance); }
 
 result<std::uint16_t> fabric_claim_qpn(unsigned device, std::uint16_t low_mask, const std::uint64_t *low_used) noexcept
 {
-    for (unsigned k = 0; k < 65535; ++k) {
-        const std::uint16_t qpn = next_qpn;
-        next_qpn = static_cast<std::uint16_t>(next_qpn % 65534 + 1);
-        const unsigned low = qpn & low_mask;
-        if (engine().local_qps[device][qpn] == 0 && ((low_used[low / 64] >> (low % 64)) & 1) == 0)
-            return qpn;
-    }
-    return status::limit;
+    return names().claim(device, engine().local_qps[device], low_mask, low_used);
 }
 
-void fabric_release_qpn(unsigned, std::uint16_t) noexcept {}
+void fabric_release_qpn(unsigned device, std::uint16_t qpn) noexcept { names().release(device, qpn); }
 
 void fabric_kick() noexcept
 {
-    engine_state &e = engine();
-    while (op *o = e.parked.pop())
-        requester_end(*o, wire::efa_status::bad_dest_qpn);
+    engine().lookup_wanted.store(true, std::memory_order_release);
+    helper_kick();
 }
 
-void fabric_waiter() noexcept {}
+void fabric_waiter() noexcept
+{
+    engine_state &e = engine();
+    e.polls_asleep  = 0;
+    if (e.asleep.load(std::memory_order_relaxed))
+        return;
+    e.waiter.store(true, std::memory_order_relaxed);
+    helper_kick();
+}
 
 } // namespace softefa::dev

@@ -42,8 +42,9 @@ public:
                     return nullptr;
                 chunks_[used_ / Chunk].store(chunk, std::memory_order_release);
             }
-            index = used_++;
+            index = used_;
             slot_at(index).generation = 1;
+            used_ = index + 1;
         } else {
             return nullptr;
         }
@@ -116,7 +117,8 @@ private:
     }
 
     std::atomic<slot *> chunks_[Capacity / Chunk] = {};
-    unsigned used_ = 0, count_ = 0, free_count_ = 0;
+    std::atomic<unsigned> used_ = 0; ///< slots ever given out
+    unsigned count_ = 0, free_count_ = 0;
     unsigned free_head_ = none, free_tail_ = none; ///< index + 1
 };
 

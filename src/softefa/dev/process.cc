@@ -64,14 +64,16 @@ status context_init(context &c) noexcept
     if (c.ahs == nullptr || c.low_used == nullptr)
         return status::no_memory;
     engine_state &e = engine();
-    for (auto *tables : {e.local_qps, e.routes}) {
-        if (tables[c.device] != nullptr)
-            continue;
-        auto *fresh = static_cast<std::uint16_t *>(std::calloc(65536, sizeof(std::uint16_t)));
-        if (fresh == nullptr)
-            return status::no_memory;
-        const engine_guard guard;
-        tables[c.device] = fresh;
+    for (auto *by_device : {e.local_qps, e.routes}) { // of all devices: any of them may be a destination
+        for (unsigned i = 0; i < settings_in_force().device_count && i < limits::devices; ++i) {
+            if (by_device[i] != nullptr)
+                continue;
+            auto *fresh = static_cast<std::uint16_t *>(std::calloc(65536, sizeof(std::uint16_t)));
+            if (fresh == nullptr)
+                return status::no_memory;
+            const engine_guard guard;
+            by_device[i] = fresh;
+        }
     }
     return status::ok;
 }
@@ -85,10 +87,10 @@ void context_fini(context &c) noexcept
         return;
     fabric_stop();
     engine_state &e = engine();
-    for (auto *tables : {e.local_qps, e.routes}) {
+    for (auto *by_device : {e.local_qps, e.routes}) {
         for (unsigned i = 0; i < limits::devices; ++i) {
-            std::free(tables[i]);
-            tables[i] = nullptr;
+            std::free(by_device[i]);
+            by_device[i] = nullptr;
         }
     }
 }

@@ -191,10 +191,14 @@ void apply(qp &q, std::uint32_t mask, const qp_attr &attr, qp_state to) noexcept
 void qp_release(qp &q) noexcept
 {
     context &c = *q.owner;
+    parts    all{q.sq_region, q.sq_db_region, q.rq_region, q.rq_db_region, q.ops, true};
     {
         const engine_guard engine_lock; // no CQE of this QP after this
         requester_drop_qp(q);
-        q.state                          = qp_state::reset;
+        q.state      = qp_state::reset;
+        q.ops        = nullptr; // whoever still meets this QP finds a QP without queues
+        q.sq_entries = 0;
+        q.sq_doorbell = q.rq_doorbell = nullptr;
         engine().local_qps[q.device][q.qpn] = 0;
         engine().routes[q.device][q.qpn]    = 0;
         engine().dirty[q.slot / 64].fetch_and(~(std::uint64_t{1} << (q.slot % 64)), std::memory_order_relaxed);
@@ -202,7 +206,6 @@ void qp_release(qp &q) noexcept
     const unsigned low = q.qpn & low_mask();
     c.low_used[low / 64] &= ~(std::uint64_t{1} << (low % 64));
     fabric_release_qpn(q.device, q.qpn);
-    parts all{q.sq_region, q.sq_db_region, q.rq_region, q.rq_db_region, q.ops, true};
     --q.domain->users;
     --q.send_cq->users;
     --q.recv_cq->users;

@@ -1,0 +1,21 @@
+/* The helper thread: connects processes, notices their end, and runs the engine while the application does not.
+ *
+ * Owns: one thread, started when the first QP can communicate; every descriptor and mapping of other processes. All of its signals are blocked.
+ * Everything that may block, map or allocate happens on it and never under the engine lock.
+ */
+#pragma once
+
+#include "softefa/dev/device.h"
+#include "softefa/fabric/registry.h"
+
+namespace softefa::dev {
+
+/// Starts the thread if it does not run. Control lock held.
+status helper_start(fabric::registry &names, std::uint64_t instance) noexcept;
+/// Says goodbye to every peer, joins the thread and gives everything back.
+void helper_stop() noexcept;
+bool helper_running() noexcept;
+/// Makes it look. Any thread; one system call, errno preserved.
+void helper_kick() noexcept;
+
+} // namespace softefa::dev

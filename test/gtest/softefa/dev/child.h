@@ -1,0 +1,93 @@
+/* A second process for tests: forked before the parent opens anything, talks over a socket pair, is always reaped. */
+#pragma once
+
+#include "softefa/dev/nic.h"
+
+#include <csignal>
+#include <functional>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+namespace nic {
+
+/// What two endpoints tell each other out of band.
+struct address {
+    std::uint16_t qpn = 0;
+    std::uint32_t rkey = 0;
+    std::uint64_t memory = 0;
+};
+
+/// One end of the socket pair.
+struct pipe_end {
+    int fd = -1;
+
+    template <class T> bool put(const T &v) { return send(fd, &v, sizeof(v), MSG_NOSIGNAL) == sizeof(v); }
+    template <class T> bool get(T *v, int milliseconds = 20000)
+    {
+        pollfd p{fd, POLLIN, 0};
+        return ::poll(&p, 1, milliseconds) == 1 && recv(fd, v, sizeof(*v), MSG_WAITALL) == sizeof(*v);
+    }
+    bool put_word(std::uint32_t w) { return put(w); }
+    bool wait_word(std::uint32_t w)
+    {
+        std::uint32_t got = 0;
+        return get(&got) && got == w;
+    }
+    bool swap(const address &mine, address *theirs) { return put(mine) && get(theirs); }
+};
+
+class child {
+public:
+    pid_t    pid = -1;
+    pipe_end end;
+
+    explicit child(const std::function<int(pipe_end)> &body)
+    {
+        int pair[2];
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
+            return;
+        pid = fork();
+        if (pid == 0) {
+            ::close(pair[0]);
+            alarm(60); // whatever happens, it does not stay
+            const int code = body(pipe_end{pair[1]});
+            fflush(stdout);
+            fflush(stderr);
+            _exit(code);
+        }
+        ::close(pair[1]);
+        end.fd = pair[0];
+    }
+    ~child()
+    {
+        if (pid > 0)
+            kill(SIGKILL), reap();
+        ::close(end.fd);
+    }
+    child(const child &) = delete;
+
+    void kill(int signal) { ::kill(pid, signal); }
+    /// Exit code, or minus the signal.
+    int reap()
+    {
+        int state = 0;
+        while (waitpid(pid, &state, 0) == -1 && errno == EINTR) {
+        }
+        pid = -1;
+        return WIFEXITED(state) ? WEXITSTATUS(state) : -WTERMSIG(state);
+    }
+};
+
+inline address address_of(const endpoint &e) { return {e.qp.qpn, e.rkey, reinterpret_cast<std::uint64_t>(e.memory.data())}; }
+
+inline bool until(const std::function<bool()> &condition, unsigned milliseconds = 10000)
+{
+    const auto end = base::clock_now_ns() + base::ms(milliseconds);
+    while (!condition())
+        if (base::clock_now_ns() > end)
+            return false;
+    return true;
+}
+
+} // namespace nic

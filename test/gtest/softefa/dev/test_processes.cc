@@ -1,0 +1,266 @@
+/* Two processes on one device: data, one-sided work on a target that sleeps, retries, and the end of a process. */
+#include "softefa/dev/child.h"
+
+#include <fcntl.h>
+
+namespace {
+
+using namespace nic;
+
+class processes : public device_test {};
+
+int echo(pipe_end io, unsigned rounds)
+{
+    endpoint e;
+    address  peer;
+    for (unsigned i = 0; i < 32; ++i)
+        e.qp.post_recv(static_cast<std::uint16_t>(i), {e.slice(i * 256, 256)});
+    if (!io.swap(address_of(e), &peer))
+        return 2;
+    for (unsigned n = 0; n < rounds; ++n) {
+        auto got = e.rcq.wait(20000);
+        if (!got || got->status != 0)
+            return 3;
+        auto w = e.qp.send(static_cast<std::uint16_t>(n), e.ah, peer.qpn, {e.slice(got->req_id * 256u, got->length)});
+        e.qp.post_recv(got->req_id, {e.slice(got->req_id * 256u, 256)});
+        e.qp.post(w);
+        auto done = e.scq.wait(20000);
+        if (!done || done->status != 0)
+            return 4;
+    }
+    std::uint32_t word;
+    return io.get(&word) ? 0 : 5;
+}
+
+TEST_F(processes, ping_pong_echoes_every_byte)
+{
+    constexpr unsigned rounds = 20000;
+    child    other([&](pipe_end io) { return echo(io, rounds); });
+    endpoint e;
+    address  peer;
+    ASSERT_TRUE(other.end.swap(address_of(e), &peer));
+    const auto start = base::clock_now_ns();
+    for (unsigned n = 0; n < rounds; ++n) {
+        e.qp.post_recv(1, {e.slice(0, 64)});
+        std::memcpy(e.memory.data() + 1024, &n, sizeof(n));
+        e.qp.post(e.qp.send(2, e.ah, peer.qpn, {e.slice(1024, 8)}));
+        auto got = e.rcq.wait();
+        ASSERT_TRUE(got) << n;
+        ASSERT_EQ(got->length, 8u);
+        ASSERT_EQ(got->src_qpn, peer.qpn);
+        ASSERT_EQ(got->ah, e.ah);
+        ASSERT_EQ(std::memcmp(e.memory.data(), &n, sizeof(n)), 0);
+        auto done = e.scq.wait();
+        ASSERT_TRUE(done);
+        ASSERT_EQ(done->status, 0);
+    }
+    RecordProperty("half_round_trip_ns", static_cast<int>((base::clock_now_ns() - start) / rounds / 2));
+    std::printf("half round trip: %.0f ns\n", static_cast<double>(base::clock_now_ns() - start) / rounds / 2);
+    other.end.put_word(1);
+    EXPECT_EQ(other.reap(), 0);
+}
+
+/// Offers memory and sleeps in a system call until told to leave.
+int target(pipe_end io, std::size_t bytes, bool know_peer)
+{
+    endpoint e(bytes);
+    address  peer;
+    for (std::size_t i = 0; i < bytes; ++i)
+        e.memory[i] = static_cast<std::uint8_t>(i * 31 + (i >> 8));
+    if (!know_peer && ah_destroy(e.ah_handle) != base::status::ok)
+        return 6;
+    if (!io.swap(address_of(e), &peer))
+        return 2;
+    std::uint32_t word;
+    if (!io.get(&word))
+        return 3;
+    if (word == 7) { // says whether the first bytes are what a write should have left
+        for (std::size_t i = 0; i < bytes; ++i)
+            if (e.memory[i] != static_cast<std::uint8_t>(i * 13 + 5))
+                return 4;
+    }
+    return 0;
+}
+
+TEST_F(processes, rdma_read_of_a_sleeping_target_returns_its_bytes)
+{
+    constexpr std::size_t bytes = 3 << 20;
+    child    other([&](pipe_end io) { return target(io, bytes, true); });
+    endpoint e(bytes);
+    address  peer;
+    ASSERT_TRUE(other.end.swap(address_of(e), &peer));
+    for (std::uint32_t size : {0u, 1u, 8u, 4096u, 32768u, 32769u, 1u << 20, 3u << 20}) {
+        std::fill(e.memory.begin(), e.memory.end(), 0);
+        e.qp.post(e.qp.rdma(1, 3, e.ah, peer.qpn, e.slice(0, size), peer.memory, peer.rkey));
+        auto done = e.scq.wait();
+        ASSERT_TRUE(done) << size;
+        EXPECT_EQ(done->status, 0) << size;
+        EXPECT_EQ(done->op, 1);
+        for (std::size_t i = 0; i < size; ++i)
+            ASSERT_EQ(e.memory[i], static_cast<std::uint8_t>(i * 31 + (i >> 8))) << i;
+    }
+    EXPECT_EQ(device_counters_get(0)->read_ops >= 8, true);
+    other.end.put_word(1);
+    EXPECT_EQ(other.reap(), 0);
+}
+
+TEST_F(processes, rdma_write_lands_whole_and_only_there)
+{
+    constexpr std::size_t bytes = 2 << 20;
+    child    other([&](pipe_end io) { return target(io, bytes, true); });
+    endpoint e(bytes);
+    address  peer;
+    ASSERT_TRUE(other.end.swap(address_of(e), &peer));
+    for (std::size_t i = 0; i < bytes; ++i)
+        e.memory[i] = static_cast<std::uint8_t>(i * 13 + 5);
+    const std::uint32_t half = bytes / 2;
+    e.qp.put(e.qp.rdma(2, 3, e.ah, peer.qpn, e.slice(0, half), peer.memory, peer.rkey));
+    e.qp.put(e.qp.rdma(2, 4, e.ah, peer.qpn, e.slice(half, half), peer.memory + half, peer.rkey));
+    e.qp.ring();
+    for (int k = 0; k < 2; ++k) {
+        auto done = e.scq.wait();
+        ASSERT_TRUE(done);
+        EXPECT_EQ(done->status, 0);
+        EXPECT_EQ(done->op, 2);
+    }
+    other.end.put_word(7);
+    EXPECT_EQ(other.reap(), 0);
+}
+
+TEST_F(processes, rdma_refusals_have_their_status)
+{
+    child    other([&](pipe_end io) { return target(io, 8192, true); });
+    endpoint e(8192);
+    address  peer;
+    ASSERT_TRUE(other.end.swap(address_of(e), &peer));
+    auto status_of = [&](queue_pair::wqe w) {
+        e.qp.post(w);
+        auto done = e.scq.wait();
+        return done ? int{done->status} : -1;
+    };
+    const buffer local = e.slice(0, 64);
+    for (std::uint8_t op : {std::uint8_t{1}, std::uint8_t{2}}) {
+        EXPECT_EQ(status_of(e.qp.rdma(op, 1, e.ah, peer.qpn, local, peer.memory, peer.rkey ^ 1)), 7);
+        EXPECT_EQ(status_of(e.qp.rdma(op, 1, e.ah, peer.qpn, local, peer.memory + 8192 - 63, peer.rkey)), 7);
+        EXPECT_EQ(status_of(e.qp.rdma(op, 1, e.ah, peer.qpn, local, peer.memory - 1, peer.rkey)), 7);
+        auto wrong_key = e.qp.rdma(op, 1, e.ah, peer.qpn, local, peer.memory, peer.rkey);
+        EXPECT_EQ(status_of(wrong_key.set32(16, 99)), 9);
+        auto bad_local = e.qp.rdma(op, 1, e.ah, peer.qpn, local, peer.memory, peer.rkey);
+        EXPECT_EQ(status_of(bad_local.set32(52, e.lkey ^ 1)), 5);
+        auto uneven = e.qp.rdma(op, 1, e.ah, peer.qpn, local, peer.memory, peer.rkey);
+        EXPECT_EQ(status_of(uneven.set32(32, 63)), 6);
+    }
+    EXPECT_EQ(status_of(e.qp.rdma(1, 1, e.ah, peer.qpn, local, peer.memory, peer.rkey)), 0);
+    other.end.put_word(1);
+    EXPECT_EQ(other.reap(), 0);
+}
+
+TEST_F(processes, rdma_to_a_target_without_our_address_is_refused)
+{
+    child    other([&](pipe_end io) { return target(io, 8192, false); });
+    endpoint e(8192);
+    address  peer;
+    ASSERT_TRUE(other.end.swap(address_of(e), &peer));
+    for (std::uint8_t op : {std::uint8_t{1}, std::uint8_t{2}}) {
+        e.qp.post(e.qp.rdma(op, 1, e.ah, peer.qpn, e.slice(0, 64), peer.memory, peer.rkey));
+        auto done = e.scq.wait();
+        ASSERT_TRUE(done);
+        EXPECT_EQ(done->status, 14);
+    }
+    other.end.put_word(1);
+    EXPECT_EQ(other.reap(), 0);
+}
+
+TEST_F(processes, killed_peer_fails_its_work_and_only_that)
+{
+    child    dying([&](pipe_end io) { return target(io, 8192, true); });
+    child    living([&](pipe_end io) { return echo(io, 1); });
+    endpoint e(1 << 20);
+    address  victim, survivor;
+    ASSERT_TRUE(dying.end.swap(address_of(e), &victim));
+    ASSERT_TRUE(living.end.swap(address_of(e), &survivor));
+    for (std::uint16_t i = 0; i < 20; ++i) // no receive is ever posted there: they stay outstanding
+        e.qp.post(e.qp.send_inline(i, e.ah, victim.qpn, "doomed"));
+    ASSERT_TRUE(until([&] { e.scq.poll(); return device_counters_get(0)->rnr_retries > 20; }));
+    dying.kill(SIGKILL);
+    EXPECT_EQ(dying.reap(), -SIGKILL);
+    for (std::uint16_t i = 0; i < 20; ++i) {
+        auto done = e.scq.wait();
+        ASSERT_TRUE(done) << i;
+        EXPECT_EQ(done->status, 9);
+    }
+    e.qp.post(e.qp.send_inline(40, e.ah, victim.qpn, "still gone"));
+    EXPECT_EQ(e.scq.wait()->status, 9);
+    e.qp.post_recv(1, {e.slice(0, 64)});
+    e.qp.post(e.qp.send_inline(50, e.ah, survivor.qpn, "alive"));
+    EXPECT_EQ(e.rcq.wait()->status, 0);
+    EXPECT_EQ(e.scq.wait()->status, 0);
+    living.end.put_word(1);
+    EXPECT_EQ(living.reap(), 0);
+}
+
+TEST_F(processes, stopped_peer_is_only_a_stall)
+{
+    child    other([&](pipe_end io) { return echo(io, 2); });
+    endpoint e;
+    address  peer;
+    ASSERT_TRUE(other.end.swap(address_of(e), &peer));
+    auto exchange = [&](bool stop) {
+        e.qp.post_recv(1, {e.slice(0, 64)});
+        if (stop) {
+            other.kill(SIGSTOP);
+            int state = 0;
+            ASSERT_EQ(waitpid(other.pid, &state, WUNTRACED), other.pid);
+        }
+        e.qp.post(e.qp.send_inline(2, e.ah, peer.qpn, "12345678"));
+        if (stop) {
+            EXPECT_FALSE(e.scq.wait(50));
+            other.kill(SIGCONT);
+        }
+        auto got = e.rcq.wait();
+        ASSERT_TRUE(got);
+        EXPECT_EQ(got->status, 0);
+        EXPECT_EQ(e.scq.wait()->status, 0);
+    };
+    exchange(false);
+    exchange(true);
+    other.end.put_word(1);
+    EXPECT_EQ(other.reap(), 0);
+}
+
+TEST_F(processes, nothing_is_left_behind)
+{
+    auto count_fds = [] {
+        int n = 0;
+        for (int fd = 0; fd < 1024; ++fd)
+            n += fcntl(fd, F_GETFD) != -1;
+        return n;
+    };
+    const int before = count_fds();
+    for (int k = 0; k < 3; ++k) {
+        child    other([&](pipe_end io) { return echo(io, 1); });
+        endpoint e;
+        address  peer;
+        ASSERT_TRUE(other.end.swap(address_of(e), &peer));
+        e.qp.post_recv(1, {e.slice(0, 64)});
+        e.qp.post(e.qp.send_inline(2, e.ah, peer.qpn, "x"));
+        ASSERT_TRUE(e.rcq.wait());
+        if (k == 2) {
+            other.kill(SIGKILL);
+            other.reap();
+        } else {
+            other.end.put_word(1);
+            EXPECT_EQ(other.reap(), 0);
+        }
+    }
+    EXPECT_EQ(count_fds(), before);
+    { endpoint fresh(4096); } // its start sweeps what the killed one left
+    const std::string list = "ls " + folder + " | grep -c sock";
+    FILE *p = popen(list.c_str(), "r");
+    int   sockets = -1;
+    ASSERT_EQ(fscanf(p, "%d", &sockets), 1);
+    pclose(p);
+    EXPECT_EQ(sockets, 0);
+}
+
+} // namespace
