@@ -21,11 +21,15 @@
 #pragma once
 
 #include "base/seq.h"
+#include "uct/srd/srd_limits.h"
 
 #include <cassert>
 #include <cstdint>
 
 namespace srd {
+
+/// More than this past the consumed psn is not a grant: no ring is larger (docs/transport-protocol.md, 6.4).
+inline constexpr std::int32_t max_grant = 2 * static_cast<std::int32_t>(limits::window_size);
 
 /// Record: members `Record *next`, `bool done`, `bool sequenced`.
 template <class Record> class tx_window {
@@ -42,7 +46,7 @@ public:
     base::seq32 oldest() const noexcept { return oldest_; }
     base::seq32 limit() const noexcept { return limit_; }
     base::seq32 consumed() const noexcept { return consumed_; }
-    bool frozen() const noexcept { return frozen_; }
+    bool frozen() const noexcept { return window_ == 0; }
     bool empty() const noexcept { return head_ == nullptr; }
     Record *head() const noexcept { return head_; }
 
@@ -52,6 +56,16 @@ public:
         assert(can_send());
         record->sequenced = true;
         ++next_;
+        append(record);
+    }
+
+    /// As push(), while the window is held: it stays held.
+    void push_held(Record *record) noexcept
+    {
+        assert(may_send());
+        record->sequenced = true;
+        ++next_;
+        stop_ = next_;
         append(record);
     }
 
@@ -79,17 +93,20 @@ public:
         return record;
     }
 
+    /// Whether both bounds allow one more, held or not.
+    bool may_send() const noexcept { return is_before(next_, earlier_of(oldest_ + window_, limit_)); }
+
     /// Computes `stop` again from what is known now. True if something may be sent.
     bool refresh() noexcept
     {
-        stop_ = frozen_ ? next_ : earlier_of(oldest_ + window_, limit_);
+        stop_ = earlier_of(oldest_ + window_, limit_);
         if (is_before(stop_, next_)) {
-            stop_ = next_; // a limit is never lowered, but a held-back `stop` may be behind
+            stop_ = next_; // frozen: a window of 0 ends before what was already sent
         }
         return can_send();
     }
 
-    /// Forces the next send through the caller's slow path, which ends with refresh().
+    /// Forces sends through the caller's slow path until refresh(); they use push_held().
     void hold() noexcept { stop_ = next_; }
 
     /// The receiver's absolute numbers. Old news and nonsense change nothing; false if they are nonsense.
@@ -98,7 +115,7 @@ public:
         if (is_before(next_, consumed)) {
             return false; // consumed what was never sent
         }
-        if (distance(consumed, limit) < 0 || distance(consumed, limit) > static_cast<std::int32_t>(2 * window_)) {
+        if (distance(consumed, limit) < 0 || distance(consumed, limit) > max_grant) {
             return false; // no receiver grants more than it can hold
         }
         consumed_ = later_of(consumed_, consumed);
@@ -109,7 +126,7 @@ public:
     /// A send ended in an error that may or may not have delivered it: nothing can follow it.
     void freeze() noexcept
     {
-        frozen_ = true;
+        window_ = 0;
         stop_   = next_;
     }
 
@@ -130,10 +147,9 @@ private:
     base::seq32 oldest_;      ///< psn of the oldest sequenced record in the FIFO; next_ when there is none
     base::seq32 limit_;       ///< first psn not covered by the peer's credits
     base::seq32 consumed_;    ///< every psn before this one was handled by the peer's program, as far as it told us
-    std::uint32_t window_;    ///< largest allowed next_ - oldest_
+    std::uint32_t window_;    ///< largest allowed next_ - oldest_; 0 after freeze(), which is never left
     Record *head_ = nullptr;  ///< oldest record
     Record *tail_ = nullptr;  ///< newest record
-    bool frozen_  = false;    ///< entered by freeze(), never left
 };
 
 } // namespace srd

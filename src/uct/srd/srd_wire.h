@@ -106,6 +106,7 @@ struct long_header {
     credit grant{};
 };
 inline constexpr std::size_t long_size = 48;
+inline constexpr std::size_t long_nonce_offset = 6;
 
 inline void put_long(void *to, const long_header &h) noexcept
 {

@@ -145,6 +145,23 @@ TEST(srd_tx_window, hold_sends_the_next_post_to_the_slow_path)
     EXPECT_TRUE(w.refresh());
 }
 
+TEST(srd_tx_window, push_held_stays_held_until_refresh)
+{
+    window w(16, 3);
+    record r[3];
+
+    w.hold();
+    for (record &one : r) {
+        ASSERT_TRUE(w.may_send());
+        w.push_held(&one);
+        ASSERT_FALSE(w.can_send());
+    }
+    EXPECT_FALSE(w.may_send()); // the bounds hold although the window is held
+    EXPECT_TRUE(w.credit(seq32(3), seq32(10)));
+    EXPECT_FALSE(w.can_send());
+    EXPECT_TRUE(w.refresh());
+}
+
 TEST(srd_credit, renew_never_goes_back_and_is_always_due_before_the_limit)
 {
     srd::rx_credit c;

@@ -1,0 +1,76 @@
+/* Address handles: see srd_ah.h. */
+#include "uct/srd/srd_ah.h"
+
+#include <cstdlib>
+
+namespace srd {
+
+ah_table::~ah_table()
+{
+    for (ah_entry *&bucket : buckets_) {
+        while (bucket != nullptr) {
+            ah_entry *dead = bucket;
+            bucket         = dead->next;
+            source_.destroy(source_.arg, dead->ah);
+            std::free(dead);
+        }
+    }
+}
+
+std::size_t ah_table::bucket_of(const gid_type &gid) noexcept
+{
+    const std::uint64_t mixed = base::load_le<std::uint64_t>(gid.data() + 8) ^ base::load_le<std::uint64_t>(gid.data());
+    return (mixed * 0x9e3779b97f4a7c15u) >> (64 - 10);
+}
+
+ah_entry *ah_table::find(const gid_type &gid) const noexcept
+{
+    static_assert(bucket_count == 1u << 10);
+    for (ah_entry *entry = buckets_[bucket_of(gid)]; entry != nullptr; entry = entry->next) {
+        if (entry->gid == gid) {
+            return entry;
+        }
+    }
+    return nullptr;
+}
+
+ah_entry *ah_table::get(const gid_type &gid) noexcept
+{
+    ah_entry *entry = find(gid);
+    if (entry != nullptr) {
+        ++entry->ref_count;
+        return entry;
+    }
+    entry = static_cast<ah_entry *>(std::malloc(sizeof(ah_entry)));
+    if (entry == nullptr) {
+        return nullptr;
+    }
+    entry->ah = source_.create(source_.arg, gid, &entry->number);
+    if (entry->ah == nullptr) {
+        std::free(entry);
+        return nullptr;
+    }
+    entry->gid       = gid;
+    entry->ref_count = 1;
+    entry->next      = buckets_[bucket_of(gid)];
+    buckets_[bucket_of(gid)] = entry;
+    ++count_;
+    return entry;
+}
+
+void ah_table::put(ah_entry *entry) noexcept
+{
+    if (--entry->ref_count != 0) {
+        return;
+    }
+    ah_entry **link = &buckets_[bucket_of(entry->gid)];
+    while (*link != entry) {
+        link = &(*link)->next;
+    }
+    *link = entry->next;
+    --count_;
+    source_.destroy(source_.arg, entry->ah);
+    std::free(entry);
+}
+
+} // namespace srd

@@ -1,0 +1,80 @@
+/* The table behind `ucx_info -cf`. Defaults are argued in the help texts, because that is where people look. */
+#include "uct/srd/srd_config.h"
+
+#include <cstddef>
+
+extern "C" {
+
+ucs_config_field_t uct_srd_iface_config_table[] = {
+    {"", "", NULL, 0, UCS_CONFIG_TYPE_TABLE(uct_iface_config_table)},
+
+    {"TX_QUEUE_LEN", "512",
+     "Length of the send queue. One peer uses at most 256 of it (or half of a shorter queue), so that one peer that does\n"
+     "not answer leaves room for the others.",
+     offsetof(uct_srd_iface_config_t, tx_queue_len), UCS_CONFIG_TYPE_UINT},
+
+    {"TX_MAX_BUFS", "512",
+     "Most bounce buffers for sends that are neither inline nor zero-copy. They are allocated 64 at a time, when needed;\n"
+     "each takes a message (about 9 KiB).",
+     offsetof(uct_srd_iface_config_t, tx_max_bufs), UCS_CONFIG_TYPE_UINT},
+
+    {"RX_QUEUE_LEN", "512",
+     "Number of receives kept posted. Each takes a message (about 9 KiB), so an interface costs 4.6 MiB of registered\n"
+     "memory with the default, and a node of 96 processes about 450 MiB. Senders are granted credits that share this\n"
+     "queue between those that are active; a short queue costs speed under incast, never correctness.",
+     offsetof(uct_srd_iface_config_t, rx_queue_len), UCS_CONFIG_TYPE_UINT},
+
+    {"RX_MAX_BUFS", "inf",
+     "Most receive buffers in all: those posted, those that wait for an earlier message, and those the program keeps as\n"
+     "unexpected messages. When no more can be had, messages are handed over in a way that makes the program copy them.",
+     offsetof(uct_srd_iface_config_t, rx_max_bufs), UCS_CONFIG_TYPE_UINT},
+
+    {"SHORT_SIZE", "256",
+     "Largest short active message, its 8-byte header included. What exceeds the device's inline size (32 bytes on the\n"
+     "first generations, of which 4 are ours) is copied into a bounce buffer.",
+     offsetof(uct_srd_iface_config_t, short_size), UCS_CONFIG_TYPE_MEMUNITS},
+
+    {"RNR_RETRY_COUNT", "3",
+     "How often the device tries again when the receiver has no buffer posted; 7 means for ever. After that the transport\n"
+     "itself tries again, with growing delay, so that an operation can be cancelled while the receiver is busy. Ignored\n"
+     "where the device cannot set it.",
+     offsetof(uct_srd_iface_config_t, rnr_retry_count), UCS_CONFIG_TYPE_UINT},
+
+    {"RNR_TIMEOUT", "0",
+     "Fail the peer when it has had no receive buffer for this long. 0 means never: a program that computes for an hour\n"
+     "without calling UCX is slow, not dead; a dead one is detected by the device.",
+     offsetof(uct_srd_iface_config_t, rnr_timeout), UCS_CONFIG_TYPE_TIME},
+
+    {"HELLO_INTERVAL", "100ms",
+     "How long to wait for the answer to a hello before saying it again; doubles up to 32 times this. Until the answer\n"
+     "comes, messages carry a longer header.",
+     offsetof(uct_srd_iface_config_t, hello_interval), UCS_CONFIG_TYPE_TIME},
+
+    {"PROBE_INTERVAL", "60s",
+     "Ask whether a peer is still there when it has been silent for this long and no endpoint leads to it; if it is gone,\n"
+     "what is known about it is freed. 0 means never.",
+     offsetof(uct_srd_iface_config_t, probe_interval), UCS_CONFIG_TYPE_TIME},
+
+    {"CLOSE_TIMEOUT", "100ms",
+     "How long closing the interface may wait for what is still in the send queue and for telling peers goodbye.",
+     offsetof(uct_srd_iface_config_t, close_timeout), UCS_CONFIG_TYPE_TIME},
+
+    {"MAX_PEERS", "1048575",
+     "Most remote interfaces known at a time, heard or addressed.",
+     offsetof(uct_srd_iface_config_t, max_peers), UCS_CONFIG_TYPE_UINT},
+
+    {"LATENCY", "1us",
+     "Latency that UCP is told when it compares transports and chooses protocols. EFA needs 10 to 20us between hosts;\n"
+     "the default keeps srd ahead of TCP, which claims 5us whatever the network.",
+     offsetof(uct_srd_iface_config_t, latency), UCS_CONFIG_TYPE_TIME},
+
+    {"OVERHEAD", "75ns",
+     "CPU time for one message that UCP is told.",
+     offsetof(uct_srd_iface_config_t, overhead), UCS_CONFIG_TYPE_TIME},
+
+    {"STATS", "n",
+     "Print the interface's counters when it is closed, at log level info.",
+     offsetof(uct_srd_iface_config_t, stats), UCS_CONFIG_TYPE_BOOL},
+
+    {NULL}};
+}

@@ -1,0 +1,502 @@
+/* The exchange that keeps two interfaces agreed: hello, credits, probes, goodbye; and the timers and housekeeping of peers.
+ *
+ * Owns: control messages in both directions, the work list of peers that are owed something, the timers, the decision
+ * which peer a long header belongs to, and when a peer is forgotten.
+ * Refuses to know: active messages, endpoints (failure is announced through peer_fail).
+ *
+ * Owed work is a bit per kind and peer (peer_want), not a queue of messages: saying it twice is saying it once, nothing is
+ * allocated, and a control message that could not be sent or was refused is simply owed again. The list runs at the start
+ * of a progress call and so serves what earlier calls queued: a reply sent by the program in between carries the
+ * credits, and only one-way traffic pays for messages of their own.
+ *
+ * Control has send queue slots and buffers of its own (IFC-2). Address handles are created a few at a time, because each
+ * is an admin command of the device and a burst of new senders must not stall the senders that are known.
+ */
+#include "uct/srd/srd_iface.h"
+
+#include <arpa/inet.h>
+#include <cerrno>
+#include <cstring>
+
+namespace srd {
+
+namespace {
+
+/// The control message that pays each debt, in the order in which they are sent.
+struct debt {
+    std::uint8_t want;
+    wire::control type;
+};
+constexpr debt debts[] = {
+    {want_hello_ack, wire::control::hello_ack}, {want_hello, wire::control::hello}, {want_credit, wire::control::credit},
+    {want_probe, wire::control::probe},         {want_nak, wire::control::nak},     {want_bye, wire::control::bye},
+};
+
+std::uint8_t want_of(wire::control type) noexcept
+{
+    for (const debt &d : debts) {
+        if (d.type == type) {
+            return d.want;
+        }
+    }
+    return 0;
+}
+
+bool needs_long(const peer *p, wire::control type) noexcept
+{
+    return p->state == peer_state::fresh || p->state == peer_state::failed || type == wire::control::hello ||
+           type == wire::control::hello_ack || type == wire::control::nak;
+}
+
+/// Sends one control message. False: no slot, buffer or record now.
+bool control_send(iface *f, peer *p, wire::control type) noexcept
+{
+    if (f->tx.control_free == 0 || f->tx.control_bufs == nullptr) {
+        return false;
+    }
+    op *o = f->ops.get();
+    if (o == nullptr) {
+        return false;
+    }
+    tx_buf *buf = f->tx.control_bufs;
+    const std::uint32_t header_flags = needs_long(p, type) ? wire::imm_long :
+                                       type == wire::control::credit ? wire::imm_credit : 0;
+    const unsigned header_size = tx_put_header(f, p, buf->payload, header_flags);
+    unsigned body_size         = 0;
+    base::seq32 psn(0);
+
+    if (type == wire::control::hello_ack) { // WIRE 4.3: the nonce of the hello that it answers
+        base::store_le<std::uint16_t>(buf->payload - header_size + wire::long_nonce_offset, p->nonce_answer);
+    } else if (type == wire::control::nak) {
+        buf->payload[0] = p->nak;
+        body_size       = 1;
+    } else if (type == wire::control::bye) {
+        psn = p->tx.next(); // nothing is outstanding, nothing follows: it needs no place in the window
+    }
+    *o         = {};
+    o->owner   = p;
+    o->imm     = wire::imm_make(static_cast<unsigned>(type), psn, header_flags | wire::imm_control);
+    o->length  = static_cast<std::uint16_t>(header_size + body_size);
+    o->kind    = op_kind::control;
+    o->ref.buf = buf;
+    if (tx_post_control(f, p, o, buf->payload - header_size, o->length) != 0) {
+        f->ops.put(o);
+        return false;
+    }
+    f->tx.control_bufs = buf->next;
+    --f->tx.control_free;
+    ++p->control_in_flight;
+    p->want &= static_cast<std::uint8_t>(~want_of(type));
+    if (header_flags != 0) {
+        p->want &= static_cast<std::uint8_t>(~want_credit); // those headers carry the newest grant
+    }
+    if (type == wire::control::hello_ack) {
+        p->answered = true;
+    }
+    count(f, counter::tx_control);
+    return true;
+}
+
+void control_finished(iface *f, op *o) noexcept
+{
+    tx_buf *buf        = o->ref.buf;
+    buf->next          = f->tx.control_bufs;
+    f->tx.control_bufs = buf;
+    ++f->tx.control_free;
+    --o->owner->control_in_flight;
+    f->ops.put(o);
+}
+
+peer *work_pop(iface *f) noexcept
+{
+    peer *p = f->work_head;
+    if (p != nullptr) {
+        f->work_head = p->work_next;
+        if (f->work_head == nullptr) {
+            f->work_tail = nullptr;
+        }
+        p->work_next = nullptr;
+        p->in_work   = false;
+    }
+    return p;
+}
+
+/// Pays what is owed to one peer, as far as slots go. False: it must wait in the list.
+bool control_pay(iface *f, peer *p, unsigned &ah_budget) noexcept
+{
+    if (p->want & want_report) {
+        p->want &= static_cast<std::uint8_t>(~want_report);
+        peer_report(f, p);
+    }
+    if (p->state == peer_state::failed) {
+        p->want &= want_nak;
+    } else if (p->want & want_repost) {
+        if (!tx_repost(f, p)) {
+            return false;
+        }
+        p->want &= static_cast<std::uint8_t>(~want_repost);
+    }
+    if (p->want == 0) {
+        return true;
+    }
+    if (p->ah == nullptr) {
+        if (ah_budget == 0) {
+            return false;
+        }
+        --ah_budget;
+        if (!peer_address(f, p)) {
+            // No handle, no answer: the sender repeats its hello, and so do we try again.
+            timer_arm(f, p, base::clock_now_ns() + f->hello_interval);
+            return true;
+        }
+    }
+    for (const debt &d : debts) {
+        if ((p->want & d.want) && !control_send(f, p, d.type)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+} // namespace
+
+void control_want(iface *f, peer *p, std::uint8_t want) noexcept
+{
+    p->want |= want;
+    if (!p->in_work) {
+        p->in_work   = true;
+        p->work_next = nullptr;
+        if (f->work_tail == nullptr) {
+            f->work_head = p;
+        } else {
+            f->work_tail->work_next = p;
+        }
+        f->work_tail = p;
+        f->attention |= attend_work;
+    }
+}
+
+void control_run(iface *f) noexcept
+{
+    unsigned ah_budget = limits::ah_creations_per_turn;
+
+    for (unsigned turn = 0; turn < limits::control_per_turn; ++turn) {
+        peer *p = work_pop(f);
+        if (p == nullptr) {
+            break;
+        }
+        if (!control_pay(f, p, ah_budget)) {
+            control_want(f, p, 0);
+        }
+    }
+    if (f->work_head == nullptr) {
+        f->attention &= static_cast<std::uint8_t>(~attend_work);
+    }
+}
+
+void control_complete(iface *f, op *o) noexcept
+{
+    peer *p = o->owner;
+
+    p->heard_at = static_cast<std::uint32_t>(base::clock_now_ns() / base::sec(1));
+    if (wire::imm_id(o->imm) == static_cast<unsigned>(wire::control::bye)) {
+        p->bye_sent = true;
+    }
+    control_finished(f, o);
+}
+
+void control_complete_error(iface *f, op *o, const error_meaning &e, std::uint32_t device_status) noexcept
+{
+    peer *p         = o->owner;
+    const auto type = static_cast<wire::control>(wire::imm_id(o->imm));
+
+    control_finished(f, o);
+    if (f->closing || p->state == peer_state::failed) {
+        return;
+    }
+    switch (e.whose) {
+    case fault::not_ready:
+        count(f, counter::tx_rnr);
+        p->want |= want_of(type); // owed again, not before the timer: it is not put into the work list
+        timer_arm(f, p, base::clock_now_ns() + (base::us(50) << p->backoff));
+        if (p->backoff < 9) {
+            ++p->backoff;
+        }
+        return;
+    case fault::peer:
+        peer_fail(f, p, e.status, e.meaning, e.cause, device_status);
+        return;
+    default:
+        ucs_debug("srd: a control message failed: %s (device status %u)", e.meaning, device_status);
+        return;
+    }
+}
+
+// --- receiving -----------------------------------------------------------------------------------------------------------
+
+peer *control_resolve(iface *f, const wire::long_header &h, std::uint16_t qpn, std::uint16_t ah_number) noexcept
+{
+    const auto drop = [f](counter reason) -> peer * {
+        count(f, reason);
+        return nullptr;
+    };
+
+    if (!wire::versions_overlap(h.version, h.version_min)) {
+        return drop(counter::rx_dropped_version); // is_reachable refused its address: somebody skipped that
+    }
+    if (ah_number != ah_number_unknown) {
+        const ah_entry *entry = f->ahs.find(h.gid);
+        if (entry != nullptr && entry->number != ah_number) {
+            return drop(counter::rx_dropped_foreign);
+        }
+    }
+    peer *p = f->peers.find(h.gid, qpn, h.qkey);
+    if (p == nullptr) {
+        peer *dead = f->peers.find_failed(h.gid, qpn, h.qkey, h.epoch);
+        if (dead != nullptr) {
+            dead->nak = static_cast<std::uint8_t>(wire::nak_reason::stale);
+            control_want(f, dead, want_nak);
+            return drop(counter::rx_dropped_stale);
+        }
+    } else if (p->epoch_remote != 0 && p->epoch_remote != h.epoch) {
+        if (h.epoch == p->epoch_past) {
+            return drop(counter::rx_dropped_stale);
+        }
+        const std::uint32_t past = p->epoch_remote;
+        peer_fail(f, p, UCS_ERR_CONNECTION_RESET, "new life of the peer", "the peer restarted, or gave us up", 0);
+        p = f->peers.create(h.gid, qpn, h.qkey, base::clock_now_ns());
+        if (p == nullptr) {
+            return drop(counter::rx_dropped_no_peer);
+        }
+        p->epoch_past = past;
+        count(f, counter::peers_created);
+    }
+    if (p == nullptr) {
+        p = f->peers.create(h.gid, qpn, h.qkey, base::clock_now_ns());
+        if (p == nullptr) {
+            return drop(counter::rx_dropped_no_peer);
+        }
+        count(f, counter::peers_created);
+    }
+    if (h.known_epoch != 0 && h.known_epoch != p->epoch_local) {
+        // The sender talks to a former life of ours. The answer tells it our epoch.
+        control_want(f, p, want_hello);
+        return drop(counter::rx_dropped_stale);
+    }
+    p->epoch_remote = h.epoch;
+    p->heard_at     = static_cast<std::uint32_t>(base::clock_now_ns() / base::sec(1));
+    return p;
+}
+
+void control_heard_long(iface *f, peer *p, std::uint32_t imm, const wire::long_header &h) noexcept
+{
+    const bool control  = imm & wire::imm_control;
+    const unsigned type = wire::imm_id(imm);
+
+    // WIRE 4.2: short headers only towards a peer that has said it knows our epoch.
+    if (p->state == peer_state::fresh && h.known_epoch == p->epoch_local && h.your_index != wire::index_none) {
+        p->index_remote = h.your_index;
+        p->state        = peer_state::open;
+        p->hello_due    = 0;
+        p->want &= static_cast<std::uint8_t>(~want_hello);
+    }
+    // WIRE 4.3: one answer for each nonce; any long header of a peer that asks is a question.
+    const bool asks = !control || type == static_cast<unsigned>(wire::control::hello) ||
+                      type == static_cast<unsigned>(wire::control::credit) ||
+                      type == static_cast<unsigned>(wire::control::probe) ||
+                      type == static_cast<unsigned>(wire::control::nop);
+    if (asks && !(p->answered && p->nonce_answer == h.nonce)) {
+        p->nonce_answer = h.nonce;
+        p->answered     = false;
+        control_want(f, p, want_hello_ack);
+    }
+}
+
+bool control_receive(iface *f, peer *p, std::uint32_t imm, const unsigned char *body, std::size_t size) noexcept
+{
+    const bool is_long = imm & wire::imm_long;
+
+    switch (static_cast<wire::control>(wire::imm_id(imm))) {
+    case wire::control::hello:
+    case wire::control::hello_ack:
+        return is_long && size == 0; // all of it is in the header
+    case wire::control::credit:
+        return (is_long || (imm & wire::imm_credit)) && size == 0;
+    case wire::control::probe:
+        if (imm & wire::imm_want_consumed) {
+            control_want(f, p, want_credit);
+        }
+        return size == 0;
+    case wire::control::nak:
+        if (!is_long || size != 1) {
+            return false;
+        }
+        switch (static_cast<wire::nak_reason>(body[0])) {
+        case wire::nak_reason::no_address_handle:
+            return true; // our hello is repeated anyway
+        case wire::nak_reason::stale:
+            peer_fail(f, p, UCS_ERR_CONNECTION_RESET, "refused by the peer", "the peer gave up this connection", 0);
+            return true;
+        case wire::nak_reason::version:
+            peer_fail(f, p, UCS_ERR_UNSUPPORTED, "refused by the peer", "no common protocol version", 0);
+            return true;
+        }
+        return false;
+    default:
+        return false;
+    }
+}
+
+// --- addresses and grants --------------------------------------------------------------------------------------------------
+
+bool peer_address(iface *f, peer *p) noexcept
+{
+    if (p->ah_ref != nullptr) {
+        return true;
+    }
+    p->ah_ref = f->ahs.get(p->gid);
+    if (p->ah_ref == nullptr) {
+        if (f->counters.get(counter::ah_failed) == 0) { // say it once
+            char gid[INET6_ADDRSTRLEN];
+            ucs_diag("srd: no address handle for %s: errno %d; will try again",
+                     inet_ntop(AF_INET6, p->gid.data(), gid, sizeof(gid)), errno);
+        }
+        count(f, counter::ah_failed);
+        return false;
+    }
+    p->ah  = p->ah_ref->ah;
+    p->key = key_make(p->index_local, p->ah_ref->number, p->qpn);
+    return true;
+}
+
+std::uint32_t grant_size(iface *f, peer *p) noexcept
+{
+    if (p->activity != f->activity) {
+        p->activity = f->activity;
+        ++f->active_now;
+    }
+    const std::uint32_t active = f->active_now > f->active_before ? f->active_now : f->active_before;
+    const std::uint32_t share  = active > 1 ? f->rx.queue_len / active : f->rx.queue_len;
+
+    return share < f->window ? share : f->window; // rx_credit keeps it between its bounds
+}
+
+// --- time ------------------------------------------------------------------------------------------------------------------
+
+void timer_arm(iface *f, peer *p, base::time_ns due) noexcept
+{
+    if (p->timer_due == 0 || due < p->timer_due) {
+        p->timer_due = due;
+    }
+    if (!p->in_timers) {
+        p->in_timers  = true;
+        p->timer_next = f->timers;
+        f->timers     = p;
+    }
+    if (f->tick > limits::armed_tick) {
+        f->tick = limits::armed_tick;
+    }
+}
+
+namespace {
+
+void timer_fire(iface *f, peer *p, base::time_ns now) noexcept
+{
+    if (p->state == peer_state::failed) {
+        return;
+    }
+    if (p->waiting_count != 0) {
+        control_want(f, p, want_repost);
+    }
+    if (p->state == peer_state::fresh && p->hello_due != 0) {
+        if (now >= p->hello_due) {
+            ++p->nonce;
+            p->hello_due = now + (f->hello_interval << p->hello_backoff);
+            if (p->hello_backoff < 5) {
+                ++p->hello_backoff;
+            }
+            control_want(f, p, want_hello);
+        }
+        timer_arm(f, p, p->hello_due);
+    }
+    if (p->want != 0) {
+        control_want(f, p, 0);
+    }
+}
+
+/// Whether nothing refers to the peer any more and nothing is lost by forgetting it.
+bool may_forget(const peer *p) noexcept
+{
+    const bool over = p->state == peer_state::failed ||
+                      (p->bye_received && p->rx.held() == 0) ||
+                      (p->epoch_remote == 0 && p->tx.next() == base::seq32(0)); // never talked
+    return over && p->eps == nullptr && p->tx.empty() && p->control_in_flight == 0 && !p->in_work && !p->in_timers;
+}
+
+void forget(iface *f, peer *p, base::time_ns now) noexcept
+{
+    rx_purge(f, p);
+    if (p->ah_ref != nullptr) {
+        f->ahs.put(p->ah_ref);
+    }
+    f->peers.release(p, now);
+    count(f, counter::peers_released);
+}
+
+void housekeep(iface *f, base::time_ns now) noexcept
+{
+    constexpr std::uint32_t slots_per_turn = 64;
+
+    f->active_before = f->active_now;
+    f->active_now    = 0;
+    ++f->activity;
+    for (std::uint32_t i = 0; i < slots_per_turn && i < f->peers.slots_used(); ++i) {
+        if (f->scan_slot >= f->peers.slots_used()) {
+            f->scan_slot = 0;
+        }
+        peer *p = f->peers.at(f->scan_slot++);
+        if (!f->peers.is_live(p)) {
+            continue;
+        }
+        if (may_forget(p)) {
+            forget(f, p, now);
+            continue;
+        }
+        const std::uint32_t now_s = static_cast<std::uint32_t>(now / base::sec(1));
+        if (f->probe_interval != 0 && p->eps == nullptr && p->epoch_remote != 0 && p->tx.empty() &&
+            p->control_in_flight == 0 && p->state != peer_state::failed &&
+            now_s - p->heard_at > f->probe_interval / base::sec(1)) {
+            p->heard_at = now_s;
+            control_want(f, p, want_probe);
+        }
+    }
+}
+
+} // namespace
+
+void control_tick(iface *f) noexcept
+{
+    const base::time_ns now = base::clock_now_ns();
+    peer *list              = f->timers;
+
+    f->timers = nullptr;
+    while (list != nullptr) {
+        peer *p       = list;
+        list          = p->timer_next;
+        p->timer_next = nullptr;
+        p->in_timers  = false;
+        if (p->timer_due > now) {
+            timer_arm(f, p, p->timer_due);
+        } else {
+            p->timer_due = 0;
+            timer_fire(f, p, now);
+        }
+    }
+    if (now - f->ticked_at >= base::ms(1)) {
+        f->ticked_at = now;
+        housekeep(f, now);
+    }
+    f->tick = f->timers != nullptr ? limits::armed_tick : limits::idle_tick;
+}
+
+} // namespace srd

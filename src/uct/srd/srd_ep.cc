@@ -1,0 +1,473 @@
+/* Endpoints: the user's view of a peer. Creation, the pending queue, flush, fence, check, and the failure of one peer.
+ *
+ * Owns: endpoints, and the policy of failing: which endpoints, with what status, told when. An endpoint is thin: several
+ * share a peer, its sequence space and its records, so destroying one with work outstanding leaves nothing dangling;
+ * the peer outlives it until the records drained.
+ * Refuses to know: work requests, headers.
+ *
+ * Invariants
+ *   SEP-1  a request in the pending queue precedes every later post on its endpoint.
+ *   SEP-2  pending_add says BUSY only if every shortage that was recorded since is gone.
+ *   SEP-3  each endpoint of a failed peer is reported once, from progress, after its outstanding work was marked failed.
+ *   SEP-4  a buffer of the user is released (its completion called) only when the device has completed or never had it.
+ */
+#include "uct/srd/srd_iface.h"
+
+#include <arpa/inet.h>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+namespace srd {
+
+namespace {
+
+/// Requests are linked through the bytes that UCX lends a transport while a request is queued.
+uct_pending_req_t *&next_of(uct_pending_req_t *req) noexcept
+{
+    static_assert(sizeof(uct_pending_req_t *) <= UCT_PENDING_REQ_PRIV_LEN);
+    return *reinterpret_cast<uct_pending_req_t **>(req->priv);
+}
+
+void ring_insert(iface *f, ep *e) noexcept
+{
+    if (e->in_pending) {
+        return;
+    }
+    e->in_pending = true;
+    if (f->pending_ring == nullptr) {
+        e->pending_next = e->pending_prev = e;
+        f->pending_ring = e;
+    } else {
+        ep *head              = f->pending_ring;
+        e->pending_next       = head;
+        e->pending_prev       = head->pending_prev;
+        head->pending_prev->pending_next = e;
+        head->pending_prev    = e;
+    }
+    f->attention |= attend_pending;
+}
+
+void ring_remove(iface *f, ep *e) noexcept
+{
+    if (!e->in_pending) {
+        return;
+    }
+    e->in_pending = false;
+    if (e->pending_next == e) {
+        f->pending_ring = nullptr;
+        f->attention &= static_cast<std::uint8_t>(~attend_pending);
+        return;
+    }
+    e->pending_prev->pending_next = e->pending_next;
+    e->pending_next->pending_prev = e->pending_prev;
+    if (f->pending_ring == e) {
+        f->pending_ring = e->pending_next;
+    }
+}
+
+/// SEP-2: the one predicate behind BUSY and behind dispatch. Clears the reasons that are gone.
+bool reasons_gone(iface *f, ep *e) noexcept
+{
+    if ((e->reasons & reason_queue) && f->tx.sq_free != 0) {
+        e->reasons &= static_cast<std::uint8_t>(~reason_queue);
+    }
+    if ((e->reasons & reason_window) && tx_window_open(e->owner)) {
+        e->reasons &= static_cast<std::uint8_t>(~reason_window);
+    }
+    if ((e->reasons & reason_buf) && (f->tx.bufs != nullptr || f->tx_bufs.can_grow())) {
+        e->reasons &= static_cast<std::uint8_t>(~reason_buf);
+    }
+    return e->reasons == 0;
+}
+
+void pending_append(ep *e, uct_pending_req_t *req) noexcept
+{
+    next_of(req) = nullptr;
+    if (e->pending_head == nullptr) {
+        e->pending_head = req;
+    } else {
+        next_of(e->pending_tail) = req;
+    }
+    e->pending_tail = req;
+}
+
+/// Runs one endpoint's queue until it is empty or a request cannot go on. Returns how many were called.
+unsigned pending_dispatch_ep(ep *e) noexcept
+{
+    unsigned called = 0;
+
+    e->gate &= static_cast<std::uint8_t>(~gate_pending); // posts from inside are in turn
+    while (uct_pending_req_t *req = e->pending_head) {
+        // Off the queue before the call: a request that says OK may already be freed.
+        e->pending_head = next_of(req);
+        if (e->pending_head == nullptr) {
+            e->pending_tail = nullptr;
+        }
+        ++called;
+        const ucs_status_t status = req->func(req);
+        if (status == UCS_OK) {
+            continue;
+        }
+        next_of(req) = e->pending_head;
+        if (e->pending_head == nullptr) {
+            e->pending_tail = req;
+        }
+        e->pending_head = req;
+        break; // UCS_INPROGRESS: it has more, the next endpoint's turn comes first; anything else: it cannot now
+    }
+    if (e->pending_head != nullptr) {
+        e->gate |= gate_pending;
+    }
+    return called;
+}
+
+void peer_attach(peer *p, ep *e) noexcept
+{
+    e->owner     = p;
+    e->peer_next = p->eps;
+    p->eps       = e;
+}
+
+void peer_detach(peer *p, ep *e) noexcept
+{
+    for (ep **link = &p->eps; *link != nullptr; link = &(*link)->peer_next) {
+        if (*link == e) {
+            *link = e->peer_next;
+            return;
+        }
+    }
+}
+
+/// Withdraws what the endpoint has outstanding and the device does not hold; marks what it does hold. Returns how many
+/// zero-copy sends that is.
+std::uint32_t ep_withdraw(iface *f, ep *e) noexcept
+{
+    peer *p            = e->owner;
+    std::uint32_t held = 0;
+
+    for (op *o = p->tx.head(); o != nullptr; o = o->next) {
+        if (o->ep != e) {
+            continue;
+        }
+        if (o->kind == op_kind::marker) {
+            uct_completion_t *comp = o->ref.comp;
+            o->ref.comp            = nullptr;
+            o->ep                  = nullptr;
+            complete_user(comp, UCS_ERR_CANCELED);
+        } else if (o->waiting && o->user) {
+            tx_withdraw(f, o, UCS_ERR_CANCELED);
+        } else if (o->kind == op_kind::am_zcopy && !o->done) {
+            held += !o->cancelled;
+            o->cancelled = true;
+        }
+    }
+    return held;
+}
+
+} // namespace
+
+// --- failure -----------------------------------------------------------------------------------------------------------------
+
+void peer_fail(iface *f, peer *p, ucs_status_t status, const char *meaning, const char *cause,
+               std::uint32_t device_status) noexcept
+{
+    if (p->state == peer_state::failed) {
+        return;
+    }
+    char gid[INET6_ADDRSTRLEN] = "?";
+    inet_ntop(AF_INET6, p->gid.data(), gid, sizeof(gid));
+    ucs_log_level_t level = f->super.config.failure_level;
+    if (level < UCS_LOG_LEVEL_ERROR) {
+        level = UCS_LOG_LEVEL_ERROR; // UCX aborts the process at its fatal level
+    }
+    if (p->eps == nullptr) {
+        level = UCS_LOG_LEVEL_DEBUG; // nobody here depends on it
+    }
+    ucs_log(level, "srd: peer GID %s QPN %u failed: %s (device status %u): %s; likely cause: %s", gid, p->qpn,
+            ucs_status_string(status), device_status, meaning, cause);
+
+    count(f, counter::peers_failed);
+    p->state  = peer_state::failed;
+    p->status = status;
+    p->key    = 0;
+    p->tx.freeze();
+    rx_purge(f, p);
+    for (ep *e = p->eps; e != nullptr; e = e->peer_next) {
+        e->gate |= gate_failed;
+    }
+    // What waits to be posted again never will be: it is complete now. What the device holds completes by itself.
+    for (op *o = p->tx.head(); o != nullptr; o = o->next) {
+        if (o->waiting) {
+            tx_withdraw(f, o, status);
+            o->waiting = false;
+            o->done    = true;
+            if (o->kind != op_kind::am_inline) {
+                tx_buf_put(f, o->ref.buf);
+            }
+        }
+    }
+    p->waiting_count = 0;
+    tx_drain(f, p);
+    control_want(f, p, want_report);
+}
+
+unsigned peer_report(iface *f, peer *p) noexcept
+{
+    unsigned told = 0;
+
+    for (;;) {
+        ep *e = p->eps;
+        while (e != nullptr && e->reported) {
+            e = e->peer_next;
+        }
+        if (e == nullptr) {
+            return told;
+        }
+        e->reported = true;
+        ++told;
+        // May purge, flush and destroy this endpoint or others: the list is walked from its start again.
+        const ucs_status_t handled = uct_iface_handle_ep_err(&f->super.super, &e->super.super, p->status);
+        if (handled != UCS_OK) {
+            ucs_debug("srd: nobody handled the failure of an endpoint: %s", ucs_status_string(handled));
+        }
+    }
+}
+
+// --- pending -----------------------------------------------------------------------------------------------------------------
+
+unsigned pending_dispatch(iface *f) noexcept
+{
+    unsigned called = 0;
+
+    for (unsigned turn = 0; turn < limits::pending_per_turn && f->pending_ring != nullptr; ++turn) {
+        ep *e = f->pending_ring;
+        if (turn != 0 && f->tx.sq_free == 0) {
+            break;
+        }
+        f->pending_ring = e->pending_next; // the next turn is another endpoint's
+        if ((e->gate & gate_failed) || !reasons_gone(f, e)) {
+            if (e->pending_next == e) {
+                break;
+            }
+            continue;
+        }
+        called += pending_dispatch_ep(e);
+        if (e->pending_head == nullptr) {
+            ring_remove(f, e);
+        }
+    }
+    return called;
+}
+
+void cancel_step(iface *f, ep *e) noexcept
+{
+    if (e->cancel_count == 0 || --e->cancel_count != 0) {
+        return;
+    }
+    while (op *marker = e->cancel_markers) {
+        e->cancel_markers      = marker->next;
+        uct_completion_t *comp = marker->ref.comp;
+        const bool last        = e->cancel_markers == nullptr;
+        f->ops.put(marker);
+        complete_user(comp, UCS_OK);
+        if (last) {
+            return; // the callback may have destroyed the endpoint
+        }
+    }
+}
+
+} // namespace srd
+
+using namespace srd;
+
+extern "C" ucs_status_t uct_srd_ep_create(const uct_ep_params_t *params, uct_ep_h *ep_p) noexcept
+{
+    constexpr std::uint64_t needed = UCT_EP_PARAM_FIELD_IFACE | UCT_EP_PARAM_FIELD_DEV_ADDR | UCT_EP_PARAM_FIELD_IFACE_ADDR;
+    if ((params->field_mask & needed) != needed) {
+        return UCS_ERR_UNSUPPORTED;
+    }
+    iface *f = iface_of(params->iface);
+    gid_type gid;
+    wire::iface_address address;
+    if (!wire::get_device(params->dev_addr, SIZE_MAX, gid) || !wire::get_iface(params->iface_addr, SIZE_MAX, address) ||
+        !wire::versions_overlap(address.version, address.version_min)) {
+        return UCS_ERR_UNREACHABLE;
+    }
+
+    peer *p = f->peers.find(gid, address.qpn, address.qkey);
+    if (p == nullptr) {
+        p = f->peers.create(gid, address.qpn, address.qkey, base::clock_now_ns());
+        if (p == nullptr) {
+            ucs_error("srd: no room for another peer (UCX_SRD_MAX_PEERS)");
+            return UCS_ERR_NO_MEMORY;
+        }
+        count(f, counter::peers_created);
+    }
+    if (!peer_address(f, p)) {
+        return UCS_ERR_IO_ERROR; // a new peer that was never talked to is forgotten by housekeeping
+    }
+
+    auto *e = static_cast<ep *>(std::calloc(1, sizeof(ep)));
+    if (e == nullptr) {
+        return UCS_ERR_NO_MEMORY;
+    }
+    int init_count            = 1;
+    const ucs_status_t status = uct_base_ep_t_init(&e->super, &uct_base_ep_t_class, &init_count, &f->super);
+    if (status != UCS_OK) {
+        ucs_class_call_cleanup_chain(&uct_base_ep_t_class, &e->super, init_count);
+        std::free(e);
+        return status;
+    }
+    peer_attach(p, e);
+    *ep_p = &e->super.super;
+    return UCS_OK;
+}
+
+extern "C" void uct_srd_ep_destroy(uct_ep_h tl_ep) noexcept
+{
+    iface *f = iface_of(tl_ep);
+    ep *e    = ep_of(tl_ep);
+    peer *p  = e->owner;
+
+    ring_remove(f, e);
+    ep_withdraw(f, e);
+    while (op *marker = e->cancel_markers) {
+        e->cancel_markers      = marker->next;
+        uct_completion_t *comp = marker->ref.comp;
+        f->ops.put(marker);
+        complete_user(comp, UCS_ERR_CANCELED);
+    }
+    for (op *o = p->tx.head(); o != nullptr; o = o->next) {
+        if (o->ep == e) {
+            o->ep = nullptr; // its records go on without it
+        }
+    }
+    peer_detach(p, e);
+    ucs_class_call_cleanup_chain(&uct_base_ep_t_class, &e->super, -1);
+    std::free(e);
+}
+
+extern "C" ucs_status_t uct_srd_ep_pending_add(uct_ep_h tl_ep, uct_pending_req_t *req, unsigned) noexcept
+{
+    iface *f = iface_of(tl_ep);
+    ep *e    = ep_of(tl_ep);
+
+    if (e->gate & gate_failed) {
+        return UCS_ERR_BUSY; // the post that follows says what happened
+    }
+    if (e->pending_head == nullptr && reasons_gone(f, e)) {
+        return UCS_ERR_BUSY;
+    }
+    pending_append(e, req);
+    e->gate |= gate_pending;
+    ring_insert(f, e);
+    return UCS_OK;
+}
+
+extern "C" void uct_srd_ep_pending_purge(uct_ep_h tl_ep, uct_pending_purge_callback_t cb, void *arg) noexcept
+{
+    iface *f = iface_of(tl_ep);
+    ep *e    = ep_of(tl_ep);
+
+    while (uct_pending_req_t *req = e->pending_head) {
+        e->pending_head = next_of(req);
+        if (e->pending_head == nullptr) {
+            e->pending_tail = nullptr;
+        }
+        if (cb != nullptr) {
+            cb(req, arg);
+        }
+    }
+    e->gate &= static_cast<std::uint8_t>(~gate_pending);
+    ring_remove(f, e);
+}
+
+extern "C" ucs_status_t uct_srd_ep_flush(uct_ep_h tl_ep, unsigned flags, uct_completion_t *comp) noexcept
+{
+    iface *f = iface_of(tl_ep);
+    ep *e    = ep_of(tl_ep);
+    peer *p  = e->owner;
+
+    if (flags & UCT_FLUSH_FLAG_CANCEL) {
+        e->cancel_count += ep_withdraw(f, e);
+        if (e->cancel_count == 0) {
+            return UCS_OK;
+        }
+    } else {
+        if (e->gate & gate_pending) {
+            return UCS_ERR_NO_RESOURCE;
+        }
+        if (p->tx.empty()) {
+            return UCS_OK;
+        }
+    }
+    if (comp == nullptr) {
+        return UCS_INPROGRESS;
+    }
+    op *marker = f->ops.get();
+    if (marker == nullptr) {
+        return UCS_ERR_NO_MEMORY;
+    }
+    *marker          = {};
+    marker->owner    = p;
+    marker->kind     = op_kind::marker;
+    marker->done     = true;
+    marker->ep       = e;
+    marker->ref.comp = comp;
+    if (flags & UCT_FLUSH_FLAG_CANCEL) {
+        marker->next      = e->cancel_markers;
+        e->cancel_markers = marker;
+    } else {
+        p->tx.push_marker(marker);
+    }
+    return UCS_INPROGRESS;
+}
+
+extern "C" ucs_status_t uct_srd_ep_fence(uct_ep_h tl_ep, unsigned) noexcept
+{
+    // Active messages of one endpoint arrive in order anyway. One-sided operations will compare this number.
+    ++ep_of(tl_ep)->fence_epoch;
+    return UCS_OK;
+}
+
+extern "C" ucs_status_t uct_srd_ep_check(uct_ep_h tl_ep, unsigned flags, uct_completion_t *comp) noexcept
+{
+    iface *f = iface_of(tl_ep);
+    ep *e    = ep_of(tl_ep);
+    peer *p  = e->owner;
+
+    if (flags != 0 || comp != nullptr) {
+        return UCS_ERR_UNSUPPORTED;
+    }
+    if (e->gate & gate_failed) {
+        return p->status;
+    }
+    // What is outstanding will tell just as well.
+    if (p->tx.empty() && p->control_in_flight == 0) {
+        control_want(f, p, want_probe);
+    }
+    return UCS_OK;
+}
+
+extern "C" ucs_status_t uct_srd_ep_invalidate(uct_ep_h tl_ep, unsigned) noexcept
+{
+    iface *f = iface_of(tl_ep);
+
+    peer_fail(f, ep_of(tl_ep)->owner, UCS_ERR_ENDPOINT_TIMEOUT, "invalidated", "the program asked for it", 0);
+    return UCS_OK;
+}
+
+extern "C" ucs_status_t uct_srd_iface_flush(uct_iface_h tl_iface, unsigned, uct_completion_t *comp) noexcept
+{
+    if (comp != nullptr) {
+        return UCS_ERR_UNSUPPORTED;
+    }
+    return iface_of(tl_iface)->tx.outstanding == 0 ? UCS_OK : UCS_INPROGRESS;
+}
+
+extern "C" ucs_status_t uct_srd_iface_fence(uct_iface_h tl_iface, unsigned) noexcept
+{
+    ++iface_of(tl_iface)->fence_epoch;
+    return UCS_OK;
+}

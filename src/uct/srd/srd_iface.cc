@@ -1,0 +1,577 @@
+/* Interface lifetime and queries: see srd_iface.h. Slow path only.
+ *
+ * Opening: settings are cut to what the device has, memory is registered, the queue pair is brought to RTS with a random
+ * qkey (which is part of the address: a message for a former owner of the QPN is not delivered), receives are posted.
+ * Closing: what is in the send queue gets a bounded time, peers with nothing outstanding are told goodbye, then the
+ * queue pair is destroyed, after which nothing completes any more, and what is left is cancelled.
+ */
+#include "uct/srd/srd_iface.h"
+
+#include <cerrno>
+#include <climits>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <unistd.h>
+
+namespace srd {
+
+namespace {
+
+bool reg_memory(void *arg, void *address, std::size_t size, std::uint32_t *lkey_p, void **handle_p)
+{
+    auto *mem = new (std::nothrow) uct_srd_mem_t;
+    if (mem == nullptr) {
+        return false;
+    }
+    if (uct_srd_md_reg_internal(static_cast<uct_srd_md_t *>(arg), address, size, IBV_ACCESS_LOCAL_WRITE, mem) != UCS_OK) {
+        delete mem;
+        return false;
+    }
+    *lkey_p   = mem->lkey;
+    *handle_p = mem;
+    return true;
+}
+
+void dereg_memory(void *arg, void *handle)
+{
+    auto *mem = static_cast<uct_srd_mem_t *>(handle);
+    uct_srd_md_dereg_internal(static_cast<uct_srd_md_t *>(arg), mem);
+    delete mem;
+}
+
+ibv_ah *create_ah(void *arg, const gid_type &gid, std::uint16_t *number_p)
+{
+    auto *md          = static_cast<uct_srd_md_t *>(arg);
+    ibv_ah_attr attr  = {};
+    attr.port_num     = UCT_SRD_PORT;
+    attr.is_global    = 1;
+    attr.grh.sgid_index = UCT_SRD_GID_INDEX;
+    std::memcpy(attr.grh.dgid.raw, gid.data(), gid.size());
+    ibv_ah *ah = ibv_create_ah(md->pd, &attr);
+    if (ah == nullptr) {
+        return nullptr;
+    }
+    efadv_ah_attr efa_attr = {};
+    const int rc           = efadv_query_ah(ah, &efa_attr, sizeof(efa_attr));
+    if (rc != 0) {
+        ibv_destroy_ah(ah);
+        errno = rc;
+        return nullptr;
+    }
+    *number_p = efa_attr.ahn;
+    return ah;
+}
+
+void destroy_ah(void *, ibv_ah *ah) { ibv_destroy_ah(ah); }
+
+void init_tx_buf(void *arg, void *element, std::uint32_t lkey)
+{
+    auto *buf = static_cast<tx_buf *>(element);
+    buf->lkey = lkey;
+    tx_buf_put(static_cast<iface *>(arg), buf);
+}
+
+void init_control_buf(void *arg, void *element, std::uint32_t lkey)
+{
+    auto *f            = static_cast<iface *>(arg);
+    auto *buf          = static_cast<tx_buf *>(element);
+    buf->lkey          = lkey;
+    buf->next          = f->tx.control_bufs;
+    f->tx.control_bufs = buf;
+}
+
+std::size_t alignment_of(const uct_iface_params_t &params) noexcept
+{
+    std::size_t alignment = (params.field_mask & UCT_IFACE_PARAM_FIELD_AM_ALIGNMENT) ? params.am_alignment : 1;
+    return alignment < 8 ? 8 : alignment > 4096 ? 4096 : alignment; // no element is aligned to more than a page
+}
+
+/// From the start of an element to its payload: descriptor, pointer slot, headroom and wire header fit before it, and the
+/// byte at am_align_offset of the payload is aligned as asked for.
+std::uint32_t payload_offset_of(const uct_iface_params_t &params) noexcept
+{
+    const std::size_t headroom = (params.field_mask & UCT_IFACE_PARAM_FIELD_RX_HEADROOM) ? params.rx_headroom : 0;
+    const std::size_t align    = alignment_of(params);
+    const std::size_t offset =
+        (params.field_mask & UCT_IFACE_PARAM_FIELD_AM_ALIGN_OFFSET) ? params.am_align_offset % align : 0;
+    const std::size_t least = sizeof(rx_desc) + sizeof(void *) + headroom + wire::index_size + offset;
+
+    return static_cast<std::uint32_t>(((least + align - 1) & ~(align - 1)) - offset);
+}
+
+std::uint32_t clamp(std::uint32_t value, std::uint32_t low, std::uint32_t high) noexcept
+{
+    return value < low ? low : value > high ? high : value;
+}
+
+reg_pool::params pool_params(uct_srd_md_t *md, iface *f, std::size_t element_size, std::size_t alignment, std::size_t chunk,
+                             std::size_t max, reg_pool::init_fn init) noexcept
+{
+    reg_pool::params p;
+    p.source         = {md, reg_memory, dereg_memory};
+    p.element_size   = element_size;
+    p.alignment      = alignment < 64 ? 64 : alignment;
+    p.chunk_elements = chunk;
+    p.max_elements   = max;
+    p.init           = init;
+    p.init_arg       = f;
+    return p;
+}
+
+base::time_ns ns_of(double seconds) noexcept { return static_cast<base::time_ns>(seconds * 1e9); }
+
+constexpr std::uint32_t smallest_queue = 16;
+
+std::uint32_t rx_queue_len_of(const uct_srd_md_t *md, const uct_srd_iface_config_t &c) noexcept
+{
+    return clamp(c.rx_queue_len, 2, md->attr.max_rq_wr);
+}
+
+std::size_t rx_chunk_of(const uct_srd_md_t *md, const uct_srd_iface_config_t &c) noexcept
+{
+    const std::uint32_t len = rx_queue_len_of(md, c);
+    return len < limits::bufs_per_chunk ? len : limits::bufs_per_chunk;
+}
+
+} // namespace
+
+iface::iface(uct_srd_md_t *m, const uct_srd_iface_config_t &c, const uct_iface_params_t &params, std::uint64_t seed) noexcept
+    : md(m), ops(m->attr.inline_size),
+      tx_bufs(pool_params(m, this, offsetof(tx_buf, payload) + m->attr.max_message_size, 64,
+                          clamp(c.tx_max_bufs, 1, limits::bufs_per_chunk), c.tx_max_bufs < 1 ? 1 : c.tx_max_bufs, init_tx_buf)),
+      control_pool(pool_params(m, this, offsetof(tx_buf, payload) + limits::control_size_max, 64, limits::control_slots,
+                               limits::control_slots, init_control_buf)),
+      rx_bufs(pool_params(m, this, payload_offset_of(params) - wire::index_size + m->attr.max_message_size,
+                          alignment_of(params), rx_chunk_of(m, c),
+                          c.rx_max_bufs < rx_queue_len_of(m, c) ? rx_queue_len_of(m, c) : c.rx_max_bufs, rx_init_desc)),
+      ahs(ah_source{m, create_ah, destroy_ah}), peers(c.max_peers, seed)
+{
+    const std::uint32_t sq = clamp(c.tx_queue_len, smallest_queue + limits::control_slots, m->attr.max_sq_wr);
+
+    tx.sq_free      = sq - limits::control_slots;
+    tx.control_free = limits::control_slots;
+    tx.inline_max   = static_cast<std::uint16_t>(m->attr.inline_size);
+    tx.payload_max  = static_cast<std::uint16_t>(m->attr.max_message_size - wire::long_size);
+    tx.short_max    = static_cast<std::uint16_t>(clamp(c.short_size > UINT16_MAX ? UINT16_MAX :
+                                                       static_cast<std::uint32_t>(c.short_size), 8, tx.payload_max));
+    tx.inline_sge            = {};
+    tx.inline_wr.sg_list     = &tx.inline_sge;
+    tx.inline_wr.num_sge     = 1;
+    tx.inline_wr.opcode      = IBV_WR_SEND_WITH_IMM;
+    tx.inline_wr.send_flags  = IBV_SEND_SIGNALED | IBV_SEND_INLINE;
+    tx.wr.sg_list            = tx.sge;
+    tx.wr.num_sge            = 1;
+    tx.wr.opcode             = IBV_WR_SEND_WITH_IMM;
+    tx.wr.send_flags         = IBV_SEND_SIGNALED;
+    // Half of a short queue at most: one peer that does not answer leaves room for the others.
+    window = clamp(tx.sq_free / 2, 4, limits::window_size);
+
+    rx.queue_len      = rx_queue_len_of(m, c);
+    rx.refill_at      = rx.queue_len - clamp(rx.queue_len / 4, 1, limits::refill_batch) + 1;
+    rx.low_water      = clamp(rx.queue_len / 4, 1, rx.queue_len);
+    rx.headroom       = static_cast<std::uint32_t>((params.field_mask & UCT_IFACE_PARAM_FIELD_RX_HEADROOM) ? params.rx_headroom : 0);
+    rx.payload_offset = payload_offset_of(params);
+    rx.realign        = alignment_of(params) > 8 || (params.field_mask & UCT_IFACE_PARAM_FIELD_AM_ALIGNMENT);
+
+    rnr_timeout    = ns_of(c.rnr_timeout);
+    hello_interval = ns_of(c.hello_interval > 0 ? c.hello_interval : 0.1);
+    probe_interval = ns_of(c.probe_interval);
+    close_timeout  = ns_of(c.close_timeout);
+    latency        = c.latency;
+    overhead       = c.overhead;
+    print_stats    = c.stats != 0;
+    std::memcpy(gid.data(), m->attr.gid.raw, gid.size());
+}
+
+iface::~iface()
+{
+    while (rx.rings != nullptr) {
+        auto *ring = rx.rings;
+        rx.rings   = ring->next_free;
+        delete ring;
+    }
+}
+
+namespace {
+
+ucs_status_t open_queues(iface *f, const uct_srd_iface_config_t &c) noexcept
+{
+    uct_srd_md_t *md             = f->md;
+    const std::uint32_t sq_depth = f->tx.sq_free + limits::control_slots;
+    std::uint32_t cqe            = sq_depth + f->rx.queue_len;
+    if (cqe > md->attr.max_cqe) {
+        f->rx.queue_len = md->attr.max_cqe - sq_depth;
+        cqe             = md->attr.max_cqe;
+    }
+
+    f->rx.cq = ibv_create_cq(md->verbs, static_cast<int>(cqe), nullptr, nullptr, 0);
+    if (f->rx.cq == nullptr) {
+        ucs_error("srd: creating a completion queue of %u entries on %s failed: errno %d", cqe, md->attr.ibdev_name, errno);
+        return UCS_ERR_IO_ERROR;
+    }
+
+    ibv_qp_init_attr_ex attr  = {};
+    attr.send_cq              = f->rx.cq;
+    attr.recv_cq              = f->rx.cq;
+    attr.cap.max_send_wr      = sq_depth;
+    attr.cap.max_recv_wr      = f->rx.queue_len;
+    attr.cap.max_send_sge     = 2;
+    attr.cap.max_recv_sge     = 1;
+    attr.cap.max_inline_data  = f->tx.inline_max;
+    attr.qp_type              = IBV_QPT_DRIVER;
+    attr.sq_sig_all           = 1;
+    attr.comp_mask            = IBV_QP_INIT_ATTR_PD | IBV_QP_INIT_ATTR_SEND_OPS_FLAGS;
+    attr.pd                   = md->pd;
+    attr.send_ops_flags       = IBV_QP_EX_WITH_SEND | IBV_QP_EX_WITH_SEND_WITH_IMM;
+    efadv_qp_init_attr driver = {};
+    driver.driver_qp_type     = EFADV_QP_DRIVER_TYPE_SRD;
+    f->tx.qp = efadv_create_qp_ex(md->verbs, &attr, &driver, sizeof(driver));
+    if (f->tx.qp == nullptr) {
+        ucs_error("srd: creating a queue pair (%u sends, %u receives) on %s failed: errno %d", sq_depth, f->rx.queue_len,
+                  md->attr.ibdev_name, errno);
+        return UCS_ERR_IO_ERROR;
+    }
+
+    ibv_qp_attr state = {};
+    state.qp_state    = IBV_QPS_INIT;
+    state.port_num    = UCT_SRD_PORT;
+    state.qkey        = f->qkey;
+    int rc            = ibv_modify_qp(f->tx.qp, &state, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_QKEY);
+    if (rc == 0) {
+        state.qp_state = IBV_QPS_RTR;
+        rc             = ibv_modify_qp(f->tx.qp, &state, IBV_QP_STATE);
+    }
+    if (rc == 0) {
+        int mask       = IBV_QP_STATE | IBV_QP_SQ_PSN;
+        state.qp_state = IBV_QPS_RTS;
+        if (md->attr.caps & UCT_SRD_CAP_RNR_RETRY) {
+            state.rnr_retry = static_cast<std::uint8_t>(clamp(c.rnr_retry_count, 0, 7));
+            mask |= IBV_QP_RNR_RETRY;
+        }
+        rc = ibv_modify_qp(f->tx.qp, &state, mask);
+    }
+    if (rc != 0) {
+        ucs_error("srd: bringing a queue pair on %s to state %d failed: errno %d", md->attr.ibdev_name, state.qp_state, rc);
+        return UCS_ERR_IO_ERROR;
+    }
+    return UCS_OK;
+}
+
+void close_queues(iface *f) noexcept
+{
+    if (f->tx.qp != nullptr && ibv_destroy_qp(f->tx.qp) != 0) {
+        ucs_warn("srd: destroying a queue pair failed: errno %d", errno);
+    }
+    if (f->rx.cq != nullptr && ibv_destroy_cq(f->rx.cq) != 0) {
+        ucs_warn("srd: destroying a completion queue failed: errno %d", errno);
+    }
+}
+
+/// Waits, bounded, until nothing is in the send queue and everybody who can be told knows that we go.
+void say_goodbye(iface *f) noexcept
+{
+    const base::time_ns deadline = base::clock_now_ns() + f->close_timeout;
+    const std::uint32_t sq_size  = f->tx.sq_free; // what is in use is read off the outstanding count instead
+    bool told                    = false;
+    (void)sq_size;
+
+    while (base::clock_now_ns() < deadline) {
+        if (f->attention & attend_work) {
+            control_run(f);
+        }
+        rx_progress(f);
+        if (f->tx.outstanding != 0) {
+            continue;
+        }
+        if (!told) {
+            told = true;
+            for (std::uint32_t slot = 0; slot < f->peers.slots_used(); ++slot) {
+                peer *p = f->peers.at(slot);
+                if (f->peers.is_live(p) && p->state == peer_state::open && p->tx.empty() && !p->bye_received) {
+                    control_want(f, p, want_bye);
+                }
+            }
+        }
+        if (f->work_head == nullptr && f->tx.control_free == limits::control_slots) {
+            return;
+        }
+    }
+}
+
+/// Nothing completes any more: whatever still has a completion of the user is cancelled. SEP-4
+void cancel_everything(iface *f) noexcept
+{
+    for (std::uint32_t slot = 0; slot < f->peers.slots_used(); ++slot) {
+        peer *p = f->peers.at(slot);
+        if (!f->peers.is_live(p)) {
+            continue;
+        }
+        for (op *o = p->tx.head(); o != nullptr; o = o->next) {
+            if (!o->done && o->kind == op_kind::am_zcopy) {
+                uct_completion_t *comp = o->ref.comp;
+                o->ref.comp            = nullptr;
+                complete_user(comp, UCS_ERR_CANCELED);
+            } else if (o->kind == op_kind::marker) {
+                uct_completion_t *comp = o->ref.comp;
+                o->ref.comp            = nullptr;
+                complete_user(comp, UCS_ERR_CANCELED);
+            }
+        }
+        rx_purge(f, p);
+        if (p->ah_ref != nullptr) {
+            f->ahs.put(p->ah_ref);
+            p->ah_ref = nullptr;
+        }
+    }
+}
+
+void report(const iface *f) noexcept
+{
+    if (f->print_stats) {
+        char line[1024];
+        int used = 0;
+        for (unsigned i = 0; i < static_cast<unsigned>(counter::count_); ++i) {
+            const auto value = f->counters.get(static_cast<counter>(i));
+            if (value != 0 && used < static_cast<int>(sizeof(line)) - 64) {
+                used += std::snprintf(line + used, sizeof(line) - static_cast<std::size_t>(used), " %s=%llu",
+                                      counter_names[i], static_cast<unsigned long long>(value));
+            }
+        }
+        ucs_info("srd: %s QPN %u closed:%s", f->md->attr.ibdev_name, f->tx.qp->qp_num, used > 0 ? line : " nothing sent or received");
+    }
+    // `ucx-srd run --require` asks every process of a job how much it carried.
+    const char *directory = std::getenv("UCX_SRD_REQUIRE_DIR");
+    if (directory != nullptr && directory[0] != '\0') {
+        static unsigned number = 0;
+        char path[512];
+        std::snprintf(path, sizeof(path), "%s/%d.%u", directory, static_cast<int>(getpid()), __atomic_fetch_add(&number, 1, __ATOMIC_RELAXED));
+        std::FILE *file = std::fopen(path, "we");
+        if (file == nullptr) {
+            ucs_warn("srd: cannot write %s: errno %d", path, errno);
+            return;
+        }
+        std::fprintf(file, "bytes %llu\n",
+                     static_cast<unsigned long long>(f->counters.get(counter::tx_bytes) + f->counters.get(counter::rx_bytes)));
+        std::fclose(file);
+    }
+}
+
+} // namespace
+} // namespace srd
+
+using namespace srd;
+
+extern "C" {
+
+static void uct_srd_iface_close(uct_iface_h tl_iface) noexcept
+{
+    iface *f = iface_of(tl_iface);
+
+    uct_base_iface_progress_disable(tl_iface, UCT_PROGRESS_SEND | UCT_PROGRESS_RECV);
+    f->closing = true; // handlers of the user may be gone: what arrives now is dropped
+    say_goodbye(f);
+    report(f);
+    const int rc = ibv_destroy_qp(f->tx.qp);
+    if (rc != 0) {
+        ucs_warn("srd: destroying a queue pair failed: errno %d", rc);
+    }
+    f->tx.qp = nullptr;
+    cancel_everything(f);
+    close_queues(f);
+    ucs_vfs_obj_remove(f);
+    ucs_class_call_cleanup_chain(&uct_base_iface_t_class, f, -1);
+    f->~iface();
+    std::free(f);
+}
+
+static ucs_status_t uct_srd_iface_query(uct_iface_h tl_iface, uct_iface_attr_t *attr) noexcept
+{
+    iface *f = iface_of(tl_iface);
+
+    std::memset(attr, 0, sizeof(*attr));
+    uct_base_iface_query(&f->super, attr);
+    attr->cap.am.max_short       = f->tx.short_max;
+    attr->cap.am.max_bcopy       = f->tx.payload_max;
+    attr->cap.am.min_zcopy       = 0;
+    attr->cap.am.max_zcopy       = f->tx.payload_max;
+    attr->cap.am.max_hdr         = f->tx.payload_max;
+    attr->cap.am.max_iov         = 1;
+    attr->cap.am.opt_zcopy_align = 64;
+    attr->cap.am.align_mtu       = f->md->attr.max_message_size;
+    attr->cap.put.opt_zcopy_align = attr->cap.get.opt_zcopy_align = 64; // never 0: UCP divides by it
+    attr->cap.put.align_mtu = attr->cap.get.align_mtu = f->md->attr.max_message_size;
+    attr->cap.flags = UCT_IFACE_FLAG_AM_SHORT | UCT_IFACE_FLAG_AM_BCOPY | UCT_IFACE_FLAG_AM_ZCOPY | UCT_IFACE_FLAG_PENDING |
+                      UCT_IFACE_FLAG_CONNECT_TO_IFACE | UCT_IFACE_FLAG_CB_SYNC | UCT_IFACE_FLAG_EP_CHECK |
+                      UCT_IFACE_FLAG_ERRHANDLE_PEER_FAILURE;
+    attr->cap.event_flags = 0;
+    attr->device_addr_len = wire::device_size(f->gid);
+    attr->iface_addr_len  = wire::iface_size;
+    attr->ep_addr_len     = 0;
+    attr->max_conn_priv   = 0;
+    attr->overhead        = f->overhead;
+    attr->latency         = ucs_linear_func_make(f->latency, 0);
+    attr->bandwidth.dedicated = 0;
+    attr->bandwidth.shared    = f->md->attr.link_bandwidth > 1 ? f->md->attr.link_bandwidth : 12.5e9;
+    attr->priority            = 0;
+    attr->dev_num_paths       = 1;
+    return UCS_OK;
+}
+
+static ucs_status_t uct_srd_iface_get_device_address(uct_iface_h tl_iface, uct_device_addr_t *address) noexcept
+{
+    wire::put_device(address, iface_of(tl_iface)->gid);
+    return UCS_OK;
+}
+
+static ucs_status_t uct_srd_iface_get_address(uct_iface_h tl_iface, uct_iface_addr_t *address) noexcept
+{
+    iface *f = iface_of(tl_iface);
+    wire::iface_address a;
+
+    a.qpn  = static_cast<std::uint16_t>(f->tx.qp->qp_num);
+    a.qkey = f->qkey;
+    wire::put_iface(address, a);
+    return UCS_OK;
+}
+
+static int uct_srd_iface_is_reachable(const uct_iface_h, const uct_device_addr_t *device, const uct_iface_addr_t *address) noexcept
+{
+    gid_type gid;
+    wire::iface_address a;
+
+    if (device == nullptr || !wire::get_device(device, SIZE_MAX, gid)) {
+        return 0; // also UCX's own srd: same name, other bytes
+    }
+    // UCP asks before it knows the interface too.
+    return address == nullptr ||
+           (wire::get_iface(address, SIZE_MAX, a) && wire::versions_overlap(a.version, a.version_min));
+}
+
+static void uct_srd_iface_vfs_refresh(uct_iface_h tl_iface) noexcept
+{
+    iface *f = iface_of(tl_iface);
+
+    for (unsigned i = 0; i < static_cast<unsigned>(counter::count_); ++i) {
+        ucs_vfs_obj_add_ro_file(f, ucs_vfs_show_primitive,
+                                const_cast<std::uint64_t *>(f->counters.cell(static_cast<counter>(i))), UCS_VFS_TYPE_ULONG,
+                                "counters/%s", counter_names[i]);
+    }
+}
+
+static ucs_status_t uct_srd_ep_query(uct_ep_h, uct_ep_attr_t *) noexcept { return UCS_ERR_UNSUPPORTED; }
+
+static uct_iface_internal_ops_t internal_ops = {
+    .iface_estimate_perf = uct_base_iface_estimate_perf,
+    .iface_vfs_refresh   = uct_srd_iface_vfs_refresh,
+    .ep_query            = uct_srd_ep_query,
+    .ep_invalidate       = uct_srd_ep_invalidate,
+};
+}
+
+namespace {
+
+template <class Fn> void stub(Fn &slot) noexcept
+{
+    slot = reinterpret_cast<Fn>(reinterpret_cast<void *>(ucs_empty_function_return_unsupported));
+}
+
+/// ABI-2: every slot is a stub first, then what exists is filled in by name.
+uct_iface_ops_t make_ops() noexcept
+{
+    uct_iface_ops_t ops = {};
+
+    stub(ops.ep_put_short); stub(ops.ep_put_zcopy); stub(ops.ep_get_short); stub(ops.ep_get_bcopy); stub(ops.ep_get_zcopy);
+    stub(ops.ep_atomic_cswap64); stub(ops.ep_atomic_cswap32); stub(ops.ep_atomic32_post); stub(ops.ep_atomic64_post);
+    stub(ops.ep_atomic32_fetch); stub(ops.ep_atomic64_fetch);
+    stub(ops.ep_tag_eager_short); stub(ops.ep_tag_eager_zcopy); stub(ops.ep_tag_rndv_cancel); stub(ops.ep_tag_rndv_request);
+    stub(ops.iface_tag_recv_zcopy); stub(ops.iface_tag_recv_cancel);
+    stub(ops.ep_connect); stub(ops.ep_disconnect); stub(ops.cm_ep_conn_notify); stub(ops.ep_get_address);
+    stub(ops.ep_connect_to_ep); stub(ops.iface_accept); stub(ops.iface_reject);
+    stub(ops.iface_event_fd_get); stub(ops.iface_event_arm);
+    ops.ep_put_bcopy       = reinterpret_cast<uct_ep_put_bcopy_func_t>(reinterpret_cast<void *>(ucs_empty_function_return_bc_unsupported));
+    ops.ep_tag_eager_bcopy = reinterpret_cast<uct_ep_tag_eager_bcopy_func_t>(reinterpret_cast<void *>(ucs_empty_function_return_bc_unsupported));
+    ops.ep_tag_rndv_zcopy  = reinterpret_cast<uct_ep_tag_rndv_zcopy_func_t>(reinterpret_cast<void *>(ucs_empty_function_return_ptr_unsupported));
+
+    ops.ep_am_short              = uct_srd_ep_am_short;
+    ops.ep_am_short_iov          = uct_srd_ep_am_short_iov;
+    ops.ep_am_bcopy              = uct_srd_ep_am_bcopy;
+    ops.ep_am_zcopy              = uct_srd_ep_am_zcopy;
+    ops.ep_pending_add           = uct_srd_ep_pending_add;
+    ops.ep_pending_purge         = uct_srd_ep_pending_purge;
+    ops.ep_flush                 = uct_srd_ep_flush;
+    ops.ep_fence                 = uct_srd_ep_fence;
+    ops.ep_check                 = uct_srd_ep_check;
+    ops.ep_create                = uct_srd_ep_create;
+    ops.ep_destroy               = uct_srd_ep_destroy;
+    ops.iface_flush              = uct_srd_iface_flush;
+    ops.iface_fence              = uct_srd_iface_fence;
+    ops.iface_progress_enable    = uct_base_iface_progress_enable;
+    ops.iface_progress_disable   = uct_base_iface_progress_disable;
+    ops.iface_progress           = uct_srd_iface_progress;
+    ops.iface_close              = uct_srd_iface_close;
+    ops.iface_query              = uct_srd_iface_query;
+    ops.iface_get_device_address = uct_srd_iface_get_device_address;
+    ops.iface_get_address        = uct_srd_iface_get_address;
+    ops.iface_is_reachable       = uct_srd_iface_is_reachable;
+    return ops;
+}
+
+} // namespace
+
+extern "C" ucs_status_t uct_srd_iface_open(uct_md_h tl_md, uct_worker_h worker, const uct_iface_params_t *params,
+                                           const uct_iface_config_t *tl_config, uct_iface_h *iface_p) noexcept
+{
+    const auto *config    = reinterpret_cast<const uct_srd_iface_config_t *>(tl_config);
+    uct_srd_md_t *md      = uct_srd_md(tl_md);
+    uct_iface_ops_t ops   = make_ops();
+    int init_count        = 1;
+
+    if (!(params->field_mask & UCT_IFACE_PARAM_FIELD_OPEN_MODE) || !(params->open_mode & UCT_IFACE_OPEN_MODE_DEVICE)) {
+        ucs_error("srd: an interface can only be opened on a device");
+        return UCS_ERR_UNSUPPORTED;
+    }
+    if (md->attr.inline_size < wire::index_size + 8 || md->attr.max_message_size < 1024 || md->attr.max_message_size > UINT16_MAX) {
+        ucs_error("srd: %s has unusable limits: %u inline bytes, messages of %zu", md->attr.ibdev_name, md->attr.inline_size,
+                  md->attr.max_message_size);
+        return UCS_ERR_UNSUPPORTED;
+    }
+
+    void *memory = std::aligned_alloc(alignof(iface), sizeof(iface));
+    if (memory == nullptr) {
+        return UCS_ERR_NO_MEMORY;
+    }
+    auto *f = new (memory) iface(md, *config, *params, ucs_generate_uuid(reinterpret_cast<std::uintptr_t>(memory)));
+    f->qkey = static_cast<std::uint32_t>(ucs_generate_uuid(f->tx.sq_free)) & 0x7fffffffu; // the top bit means "privileged"
+
+    ucs_status_t status = uct_base_iface_t_init(&f->super, &uct_base_iface_t_class, &init_count, &ops, &internal_ops, tl_md,
+                                                worker, params, tl_config);
+    if (status == UCS_OK) {
+        init_count = -1;
+        status     = open_queues(f, *config);
+    }
+    if (status == UCS_OK && !f->control_pool.grow()) {
+        status = UCS_ERR_NO_MEMORY;
+    }
+    if (status == UCS_OK) {
+        f->ops.grow();
+        rx_refill(f);
+        if (f->rx.posted < f->rx.low_water) {
+            ucs_error("srd: only %u of %u receives could be posted on %s; is the limit of locked memory too low?",
+                      f->rx.posted, f->rx.queue_len, md->attr.ibdev_name);
+            status = UCS_ERR_NO_MEMORY;
+        }
+    }
+    if (status != UCS_OK) {
+        close_queues(f);
+        ucs_class_call_cleanup_chain(&uct_base_iface_t_class, f, init_count);
+        f->~iface();
+        std::free(f);
+        return status;
+    }
+    ucs_debug("srd: %s QPN %u: %u sends, %u receives, messages of %u, shorts of %u, %u inline", md->attr.ibdev_name,
+              f->tx.qp->qp_num, f->tx.sq_free, f->rx.queue_len, f->tx.payload_max, f->tx.short_max, f->tx.inline_max);
+    *iface_p = &f->super.super;
+    return UCS_OK;
+}

@@ -1,0 +1,252 @@
+/* The interface: one queue pair, one completion queue, and everything that shares them.
+ *
+ * Owns: the objects below and their lifetime. Slow path only in srd_iface.cc; the data path is srd_tx.cc and srd_rx.cc,
+ * the exchange with peers srd_control.cc, endpoints srd_ep.cc. All of it runs under the user's lock: one thread at a time.
+ *
+ * Invariants
+ *   IFC-1  every accepted work request has one record or receive descriptor, which is freed after its completion.
+ *   IFC-2  sq_free + posted data sends == the data share of the send queue; control_free + posted control sends ==
+ *          limits::control_slots: control can always be sent, so two interfaces with full queues still grant credits.
+ *   IFC-3  rx.posted never falls below the low-water mark while memory can be had; below it messages are handed over in a
+ *          way that makes the program copy them, and early ones are copied out: the missing message finds a receive.
+ *   IFC-4  no callback of the user runs from inside a posting call.
+ */
+#pragma once
+
+#include "base/clock.h"
+#include "uct/srd/srd_ah.h"
+#include "uct/srd/srd_buf.h"
+#include "uct/srd/srd_config.h"
+#include "uct/srd/srd_counters.h"
+#include "uct/srd/srd_error.h"
+#include "uct/srd/srd_md.h"
+#include "uct/srd/srd_op.h"
+#include "uct/srd/srd_peer.h"
+
+#include <cstddef>
+#include <cstdint>
+
+namespace srd {
+
+struct iface;
+
+/// Reasons why a post on an endpoint returned NO_RESOURCE; pending_add says BUSY only when all recorded ones are gone.
+enum ep_reason : std::uint8_t {
+    reason_queue  = 1u << 0, ///< no slot in the send queue
+    reason_window = 1u << 1, ///< span or credits of the peer
+    reason_buf    = 1u << 2, ///< no bounce buffer
+};
+
+/// What keeps the common post from being taken; all zero in the common case.
+enum ep_gate : std::uint8_t {
+    gate_pending = 1u << 0, ///< requests wait in the queue, and this is not their dispatch
+    gate_failed  = 1u << 1, ///< the peer failed
+};
+
+struct ep {
+    uct_base_ep_t super;
+    struct peer *owner;             ///< the life of the remote interface; never null
+    std::uint8_t gate;              ///< ep_gate bits
+    std::uint8_t reasons;           ///< ep_reason bits of posts that failed since the last success of pending_add
+    bool in_pending;                ///< in iface's ring
+    bool reported;                  ///< its failure was told to the user
+    std::uint32_t fence_epoch;      ///< raised by ep_fence; one-sided operations will compare it
+    uct_pending_req_t *pending_head; ///< oldest request that waits; null = none
+    uct_pending_req_t *pending_tail;
+    ep *pending_next;               ///< ring of endpoints with requests
+    ep *pending_prev;
+    ep *peer_next;                  ///< endpoints of the same peer
+    op *cancel_markers;             ///< flushes with CANCEL that wait for buffers in the send queue
+    std::uint32_t cancel_count;     ///< zero-copy sends in the send queue that they wait for
+};
+
+/// What precedes the bytes of every receive buffer. The work request is built once; recycling is a store.
+struct alignas(64) rx_desc {
+    ibv_recv_wr wr;          ///< wr.next links the free list
+    ibv_sge sge;             ///< names the bytes that the device fills
+    uct_recv_desc_t release; ///< what the user calls for a descriptor it kept
+    std::uint32_t imm;       ///< of the message, while it waits
+    std::uint16_t size;      ///< bytes of the message, wire header included
+    std::uint8_t header_size;
+    bool heap;               ///< a copy in plain memory: freed, not posted
+    iface *owner;
+};
+static_assert(offsetof(rx_desc, wr) == 0);
+
+enum iface_attention : std::uint8_t {
+    attend_work    = 1u << 0, ///< peers in the work list
+    attend_pending = 1u << 1, ///< endpoints in the pending ring
+};
+
+struct iface {
+    uct_base_iface_t super; ///< first: UCX casts
+
+    struct alignas(64) tx_half {
+        ibv_qp *qp           = nullptr;
+        std::uint32_t sq_free = 0;       ///< data slots of the send queue
+        std::uint32_t outstanding = 0;   ///< user operations posted and not complete: 0 = flushed
+        tx_buf *bufs         = nullptr;  ///< free bounce buffers
+        std::uint16_t inline_max = 0;    ///< bytes that one inline send carries, wire header included
+        std::uint16_t short_max  = 0;    ///< am.max_short
+        std::uint16_t payload_max = 0;   ///< am.max_bcopy, am.max_zcopy
+        std::uint16_t control_free = 0;  ///< control slots of the send queue
+        tx_buf *control_bufs = nullptr;
+        ibv_sge inline_sge{};
+        ibv_send_wr inline_wr{};         ///< one inline piece
+        ibv_sge sge[2]{};
+        ibv_send_wr wr{};                ///< one or two pieces in memory
+    } tx;
+
+    struct alignas(64) rx_half {
+        ibv_cq *cq               = nullptr;
+        ibv_recv_wr *free_list   = nullptr; ///< descriptors not posted
+        std::uint32_t posted     = 0;       ///< receives in the queue
+        std::uint32_t queue_len  = 0;       ///< how many should be
+        std::uint32_t refill_at  = 0;       ///< refill when fewer than this are posted
+        std::uint32_t low_water  = 0;       ///< below this, nothing may be kept
+        unsigned am_flags        = UCT_CB_PARAM_FLAG_DESC; ///< 0 below the low-water mark
+        std::uint32_t headroom   = 0;       ///< bytes the user wants before the payload
+        std::uint32_t held       = 0;       ///< descriptors the user keeps
+        std::uint32_t payload_offset = 0;   ///< from the descriptor to the payload after a short header
+        bool realign             = false;   ///< the user wants an alignment that longer headers would break
+        rx_ring<limits::window_size> *rings = nullptr; ///< free reorder rings
+    } rx;
+
+    alignas(64) std::uint8_t attention = 0; ///< iface_attention bits
+    std::uint32_t tick       = limits::idle_tick; ///< progress calls until the clock is read
+    bool started             = false;  ///< the first progress call was made
+    bool closing             = false;
+    std::uint8_t activity    = 0;      ///< number of the current activity period
+    std::uint32_t active_now = 0;      ///< peers granted in it
+    std::uint32_t active_before = 0;   ///< and in the one before
+    std::uint32_t fence_epoch = 0;     ///< raised by iface_fence
+    peer *work_head = nullptr, *work_tail = nullptr;
+    peer *timers    = nullptr;         ///< peers with an armed timer, in no order
+    ep *pending_ring = nullptr;        ///< the endpoint to be tried next
+    std::uint32_t scan_slot  = 0;      ///< next peer that housekeeping looks at
+    base::time_ns ticked_at  = 0;      ///< when housekeeping ran last
+    std::uint32_t window     = limits::window_size; ///< span towards one peer
+    base::time_ns rnr_timeout = 0, hello_interval = 0, probe_interval = 0, close_timeout = 0;
+    bool print_stats         = false;
+    uct_srd_md_t *md         = nullptr;
+    std::uint32_t qkey       = 0;
+    gid_type gid{};
+    double latency = 0, overhead = 0;
+
+    op_pool ops;
+    reg_pool tx_bufs, control_pool, rx_bufs;
+    ah_table ahs;
+    peer_table peers;
+    base::counters<counter> counters;
+
+    iface(uct_srd_md_t *md, const uct_srd_iface_config_t &config, const uct_iface_params_t &params, std::uint64_t seed) noexcept;
+    ~iface();
+};
+static_assert(offsetof(iface, super) == 0);
+
+/// What a receive from this peer with a short header shows: index, the device's number for its address handle, its QPN.
+constexpr std::uint64_t key_make(std::uint32_t index, std::uint32_t ah_number, std::uint32_t qpn) noexcept
+{
+    return index | (std::uint64_t{ah_number & 0xffffu} << 32) | (std::uint64_t{qpn & 0xffffu} << 48);
+}
+
+inline iface *iface_of(uct_iface_h h) noexcept { return reinterpret_cast<iface *>(h); }
+inline iface *iface_of(uct_ep_h h) noexcept { return reinterpret_cast<iface *>(h->iface); }
+inline ep *ep_of(uct_ep_h h) noexcept { return reinterpret_cast<ep *>(h); }
+
+inline void count(iface *f, counter which, std::uint64_t n = 1) noexcept { f->counters.add(which, n); }
+
+/// Whether the peer may be sent something sequenced: not refused at the moment, span and credits left.
+inline bool tx_window_open(const peer *p) noexcept { return p->waiting_count == 0 && p->tx.may_send(); }
+
+/// A completion of the user is told. After that neither `comp` nor what it belongs to may be touched.
+inline void complete_user(uct_completion_t *comp, ucs_status_t status) noexcept
+{
+    if (comp == nullptr) {
+        return;
+    }
+    if (status != UCS_OK && comp->status == UCS_OK) {
+        comp->status = status;
+    }
+    if (--comp->count == 0) {
+        comp->func(comp);
+    }
+}
+
+// --- srd_tx.cc -----------------------------------------------------------------------------------------------------------
+void tx_complete(iface *f, op *o) noexcept;
+void tx_complete_error(iface *f, op *o, const ibv_wc &wc) noexcept;
+void tx_drain(iface *f, peer *p) noexcept;
+/// Posts every waiting record of the peer that finds a slot; false if some still wait.
+bool tx_repost(iface *f, peer *p) noexcept;
+/// Ends the user's part of a record that is not in the send queue: its psn is sent without the user's data.
+void tx_withdraw(iface *f, op *o, ucs_status_t status) noexcept;
+tx_buf *tx_buf_get(iface *f) noexcept;
+inline void tx_buf_put(iface *f, tx_buf *buf) noexcept
+{
+    buf->next  = f->tx.bufs;
+    f->tx.bufs = buf;
+}
+/// Writes the header that ends at `payload`; returns its size.
+unsigned tx_put_header(iface *f, peer *p, unsigned char *payload, std::uint32_t flags) noexcept;
+/// Posts a control message that ends `size` bytes after `bytes`. 0 or an errno.
+int tx_post_control(iface *f, peer *p, op *o, const unsigned char *bytes, unsigned size) noexcept;
+
+// --- srd_rx.cc -----------------------------------------------------------------------------------------------------------
+unsigned rx_progress(iface *f) noexcept;
+void rx_refill(iface *f) noexcept;
+void rx_recycle(iface *f, rx_desc *d) noexcept;
+void rx_init_desc(void *arg, void *element, std::uint32_t lkey) noexcept;
+void rx_purge(iface *f, peer *p) noexcept;
+void rx_set_attention(peer *p) noexcept;
+
+// --- srd_control.cc ------------------------------------------------------------------------------------------------------
+/// Something is owed to the peer; sent from the next progress call on.
+void control_want(iface *f, peer *p, std::uint8_t want) noexcept;
+void control_run(iface *f) noexcept;
+void control_complete(iface *f, op *o) noexcept;
+void control_complete_error(iface *f, op *o, const error_meaning &e, std::uint32_t device_status) noexcept;
+/// A long header arrived: the peer it belongs to, or null after counting why not.
+peer *control_resolve(iface *f, const wire::long_header &h, std::uint16_t qpn, std::uint16_t ah_number) noexcept;
+/// What a long header of a known peer says besides its credits: which index it assigned, and whether it wants an answer.
+void control_heard_long(iface *f, peer *p, std::uint32_t imm, const wire::long_header &h) noexcept;
+/// An unsequenced control message of a known peer. False: malformed.
+bool control_receive(iface *f, peer *p, std::uint32_t imm, const unsigned char *body, std::size_t size) noexcept;
+void control_tick(iface *f) noexcept;
+void timer_arm(iface *f, peer *p, base::time_ns due) noexcept;
+/// Gives the peer its address handle. False: none to be had.
+bool peer_address(iface *f, peer *p) noexcept;
+std::uint32_t grant_size(iface *f, peer *p) noexcept;
+
+// --- srd_ep.cc -----------------------------------------------------------------------------------------------------------
+void peer_fail(iface *f, peer *p, ucs_status_t status, const char *meaning, const char *cause,
+               std::uint32_t device_status) noexcept;
+/// Tells the endpoints of a failed peer; returns how many.
+unsigned peer_report(iface *f, peer *p) noexcept;
+unsigned pending_dispatch(iface *f) noexcept;
+/// A zero-copy send whose endpoint had cancelled it has left the send queue.
+void cancel_step(iface *f, ep *e) noexcept;
+
+} // namespace srd
+
+extern "C" {
+ucs_status_t uct_srd_iface_open(uct_md_h md, uct_worker_h worker, const uct_iface_params_t *params,
+                                const uct_iface_config_t *config, uct_iface_h *iface_p) noexcept;
+unsigned uct_srd_iface_progress(uct_iface_h iface) noexcept;
+
+ucs_status_t uct_srd_ep_create(const uct_ep_params_t *params, uct_ep_h *ep_p) noexcept;
+void uct_srd_ep_destroy(uct_ep_h ep) noexcept;
+ucs_status_t uct_srd_ep_am_short(uct_ep_h ep, uint8_t id, uint64_t header, const void *payload, unsigned length) noexcept;
+ucs_status_t uct_srd_ep_am_short_iov(uct_ep_h ep, uint8_t id, const uct_iov_t *iov, size_t iovcnt) noexcept;
+ssize_t uct_srd_ep_am_bcopy(uct_ep_h ep, uint8_t id, uct_pack_callback_t pack_cb, void *arg, unsigned flags) noexcept;
+ucs_status_t uct_srd_ep_am_zcopy(uct_ep_h ep, uint8_t id, const void *header, unsigned header_length,
+                                 const uct_iov_t *iov, size_t iovcnt, unsigned flags, uct_completion_t *comp) noexcept;
+ucs_status_t uct_srd_ep_pending_add(uct_ep_h ep, uct_pending_req_t *req, unsigned flags) noexcept;
+void uct_srd_ep_pending_purge(uct_ep_h ep, uct_pending_purge_callback_t cb, void *arg) noexcept;
+ucs_status_t uct_srd_ep_flush(uct_ep_h ep, unsigned flags, uct_completion_t *comp) noexcept;
+ucs_status_t uct_srd_ep_fence(uct_ep_h ep, unsigned flags) noexcept;
+ucs_status_t uct_srd_ep_check(uct_ep_h ep, unsigned flags, uct_completion_t *comp) noexcept;
+ucs_status_t uct_srd_ep_invalidate(uct_ep_h ep, unsigned flags) noexcept;
+ucs_status_t uct_srd_iface_flush(uct_iface_h iface, unsigned flags, uct_completion_t *comp) noexcept;
+ucs_status_t uct_srd_iface_fence(uct_iface_h iface, unsigned flags) noexcept;
+}

@@ -1,0 +1,136 @@
+/* One operation in flight: what is needed to complete it, to post it again after "receiver not ready", and to order it.
+ *
+ * Owns: the record and its pool. A record lives from the post until it leaves the FIFO of its peer (srd_tx_window.h), so
+ * it refers to the peer, never to an endpoint that may be destroyed meanwhile: `ep` is an identity that ep_destroy clears.
+ * Refuses to know: how a work request is built from it (srd_tx).
+ *
+ * The record of an inline send is its own staging buffer: header and payload are copied here and from here by the device,
+ * also when they must be sent again. 64 bytes with the device's usual 32 inline bytes.
+ */
+#pragma once
+
+#include "uct/srd/srd_limits.h"
+#include "uct/srd/ucx/uct_abi.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+
+namespace srd {
+
+struct peer;
+struct ep;
+struct tx_buf;
+
+enum class op_kind : std::uint8_t {
+    am_inline, ///< bytes in the record
+    am_buf,    ///< bytes in a bounce buffer
+    am_zcopy,  ///< header in a bounce buffer, payload in the user's memory
+    control,   ///< unsequenced control message in a control buffer; not in the FIFO
+    marker,    ///< posts nothing: completes a flush when it reaches the head of the FIFO
+};
+
+struct op {
+    op *next;             ///< in the peer's FIFO, or in the free list
+    struct peer *owner;   ///< whose sequence space; never null while in use
+    std::uint32_t imm;    ///< host order; what the receiver gets again when this is posted again
+    std::uint16_t length; ///< bytes of the first piece, wire header included
+    op_kind kind;
+    bool done : 1;      ///< the device has completed it, or it never was posted (marker)
+    bool sequenced : 1; ///< carries a psn (set by tx_window)
+    bool waiting : 1;   ///< not in the send queue: to be posted again when the peer's timer fires
+    bool cancelled : 1; ///< its endpoint asked to cancel it: do not post it again with the user's data
+    bool user : 1;      ///< counts as outstanding for flush of the interface
+    bool retried : 1;   ///< the peer had no receive buffer for it at least once
+    struct ep *ep;      ///< who posted it; compared, never followed; null after that endpoint is gone
+    union {
+        unsigned char bytes[32]; ///< am_inline; longer where the device's inline size is
+        struct {
+            tx_buf *buf;            ///< am_buf, am_zcopy, control: holds the first piece
+            uct_completion_t *comp; ///< am_zcopy, marker: may be null
+            std::uint64_t address;  ///< am_zcopy: second piece
+            std::uint32_t size;     ///< bytes there; 0 = no second piece
+            std::uint32_t lkey;
+        } ref;
+    };
+};
+static_assert(sizeof(op) == 64, "one cache line");
+static_assert(offsetof(op, bytes) == 32);
+
+/// Records of one size, allocated in chunks that are freed together. Get and put are a load and a store.
+class op_pool {
+public:
+    explicit op_pool(std::size_t inline_size) noexcept
+        : stride_((offsetof(op, bytes) + (inline_size > 32 ? inline_size : 32) + 63) & ~std::size_t{63})
+    {
+    }
+    op_pool(const op_pool &)            = delete;
+    op_pool &operator=(const op_pool &) = delete;
+    ~op_pool()
+    {
+        while (chunks_ != nullptr) {
+            chunk *dead = chunks_;
+            chunks_     = dead->next;
+            std::free(dead);
+        }
+    }
+
+    op *top() const noexcept { return free_; }
+    /// Only after top() was not null.
+    void take_top() noexcept { free_ = free_->next; }
+
+    op *get() noexcept
+    {
+        if (free_ == nullptr && !grow()) [[unlikely]] {
+            return nullptr;
+        }
+        op *o = free_;
+        free_ = o->next;
+        return o;
+    }
+
+    void put(op *o) noexcept
+    {
+        o->next = free_;
+        free_   = o;
+    }
+
+    bool grow() noexcept
+    {
+        const std::size_t size = sizeof(chunk) + limits::ops_per_chunk * stride_;
+        auto *fresh            = static_cast<chunk *>(std::aligned_alloc(64, size));
+        if (fresh == nullptr) {
+            return false;
+        }
+        fresh->next = chunks_;
+        chunks_     = fresh;
+        auto *bytes = reinterpret_cast<unsigned char *>(fresh + 1);
+        for (std::size_t i = limits::ops_per_chunk; i-- > 0;) {
+            put(reinterpret_cast<op *>(bytes + i * stride_));
+        }
+        total_ += limits::ops_per_chunk;
+        return true;
+    }
+
+    std::size_t total() const noexcept { return total_; }
+    std::size_t count_free() const noexcept
+    {
+        std::size_t n = 0;
+        for (const op *o = free_; o != nullptr; o = o->next) {
+            ++n;
+        }
+        return n;
+    }
+
+private:
+    struct alignas(64) chunk {
+        chunk *next;
+    };
+
+    op *free_           = nullptr;
+    chunk *chunks_      = nullptr;
+    std::size_t stride_;     ///< bytes from one record to the next
+    std::size_t total_  = 0; ///< records in all chunks
+};
+
+} // namespace srd

@@ -1,0 +1,435 @@
+/* The receiving half of the data path: completions polled, messages put in order and handed to the user.
+ *
+ * Owns: the one loop over work completions (both directions: one completion queue), the gate that every arriving byte
+ * passes, the order of delivery, and the life of receive descriptors. After hello a message in order needs: one 64-bit
+ * compare that proves slot, generation, address handle and queue pair at once, one compare of the psn, and the handler.
+ * Refuses to know: what control messages mean (srd_control).
+ *
+ * The device has acknowledged what arrives here, so dropping is loss: what is early is kept, what cannot be is an error of
+ * the peer; only what belongs to another life, or repeats, is dropped, with a reason counted.
+ *
+ * A receive buffer: | rx_desc | ... | pointer slot | headroom | wire header | payload |. The device fills from the wire header of
+ * the shortest kind; longer headers push the payload (and the headroom before it) up.
+ */
+#include "uct/srd/srd_iface.h"
+
+#include <cstdlib>
+#include <endian.h>
+#include <new>
+
+namespace srd {
+
+namespace {
+
+inline unsigned char *wire_bytes(rx_desc *d) noexcept { return reinterpret_cast<unsigned char *>(d->sge.addr); }
+
+inline rx_desc *desc_of(ibv_recv_wr *wr) noexcept { return reinterpret_cast<rx_desc *>(wr); }
+
+extern "C" void rx_release_desc(uct_recv_desc_t *self, void *)
+{
+    auto *d = reinterpret_cast<rx_desc *>(reinterpret_cast<unsigned char *>(self) - offsetof(rx_desc, release));
+
+    --d->owner->rx.held;
+    rx_recycle(d->owner, d);
+}
+
+/// The user keeps the descriptor: it will come back through the pointer in front of the headroom.
+[[gnu::noinline]] void rx_hold_desc(iface *f, rx_desc *d, unsigned char *payload) noexcept
+{
+    void *desc = payload - f->rx.headroom;
+
+    uct_recv_desc(desc) = &d->release;
+    ++f->rx.held;
+}
+
+/// The payload moves to where the user wants it aligned. Only for the longer headers, and only if alignment was asked for.
+[[gnu::noinline, gnu::cold]] unsigned char *rx_realign(rx_desc *d, unsigned char *payload, unsigned size) noexcept
+{
+    unsigned char *wanted = wire_bytes(d) + wire::index_size;
+
+    std::memmove(wanted, payload, size);
+    return wanted;
+}
+
+/// Hands one message to its handler. The descriptor is gone afterwards.
+inline void rx_deliver_am(iface *f, rx_desc *d, unsigned id, unsigned size, unsigned header_size) noexcept
+{
+    unsigned char *payload = wire_bytes(d) + header_size;
+    const unsigned length  = size - header_size;
+
+    if (header_size != wire::index_size && f->rx.realign) [[unlikely]] {
+        payload = rx_realign(d, payload, length);
+    }
+    count(f, counter::rx_am);
+    count(f, counter::rx_bytes, length);
+    const unsigned am_flags   = f->rx.am_flags;
+    const ucs_status_t status = uct_abi_invoke_am(&f->super, static_cast<uint8_t>(id), payload, length, am_flags);
+    if (status == UCS_INPROGRESS && am_flags != 0) {
+        rx_hold_desc(f, d, payload);
+        return;
+    }
+    rx_recycle(f, d);
+}
+
+/// A sequenced message in its turn: for the user, or NOP and BYE.
+void rx_deliver_any(iface *f, peer *p, rx_desc *d) noexcept
+{
+    if (!(d->imm & wire::imm_control)) [[likely]] {
+        rx_deliver_am(f, d, wire::imm_id(d->imm), d->size, d->header_size);
+        return;
+    }
+    count(f, counter::rx_control);
+    if (wire::imm_id(d->imm) == static_cast<unsigned>(wire::control::bye)) {
+        p->bye_received = true;
+    }
+    rx_recycle(f, d);
+}
+
+/// rx.expected() reached rx attention: messages that waited, credits that are due.
+[[gnu::noinline]] void rx_attend(iface *f, peer *p) noexcept
+{
+    while (void *message = p->rx.pop()) {
+        auto *d = static_cast<rx_desc *>(message);
+        const bool wants = d->imm & wire::imm_want_consumed;
+        rx_deliver_any(f, p, d);
+        p->rx.advance();
+        if (wants) {
+            control_want(f, p, want_credit);
+        }
+        if (p->state == peer_state::failed) {
+            return; // the handler invalidated the endpoint
+        }
+    }
+    if (p->rx.held() == 0 && p->rx.has_ring()) {
+        auto *ring        = p->rx.detach();
+        ring->next_free   = f->rx.rings;
+        f->rx.rings       = ring;
+    }
+    if (p->credit.is_due(p->rx.expected()) && !(p->want & want_credit)) {
+        p->tx.hold(); // the next send takes the slow path and carries the credits
+        control_want(f, p, want_credit);
+    }
+    rx_set_attention(p);
+}
+
+/// Copies an early message out of a receive buffer that is needed elsewhere. Null: no memory.
+rx_desc *rx_copy_out(iface *f, rx_desc *d) noexcept
+{
+    const std::size_t before = f->rx.payload_offset - wire::index_size;
+    auto *copy               = static_cast<rx_desc *>(std::aligned_alloc(
+        alignof(rx_desc), (before + d->size + alignof(rx_desc) - 1) & ~(alignof(rx_desc) - 1)));
+    if (copy == nullptr) {
+        return nullptr;
+    }
+    *copy          = *d;
+    copy->heap     = true;
+    copy->sge.addr = reinterpret_cast<std::uintptr_t>(copy) + before;
+    std::memcpy(wire_bytes(copy), wire_bytes(d), d->size);
+    rx_recycle(f, d);
+    count(f, counter::rx_copied);
+    return copy;
+}
+
+/// An early message is kept. RXW, IFC-3.
+void rx_keep(iface *f, peer *p, rx_desc *d) noexcept
+{
+    count(f, counter::rx_early);
+    if (!p->rx.has_ring()) {
+        auto *ring = f->rx.rings;
+        if (ring != nullptr) {
+            f->rx.rings = ring->next_free;
+        } else {
+            ring = new (std::nothrow) rx_ring<limits::window_size>;
+        }
+        if (ring == nullptr) {
+            rx_recycle(f, d);
+            peer_fail(f, p, UCS_ERR_NO_MEMORY, "out of memory", "no memory to keep an early message", 0);
+            return;
+        }
+        p->rx.attach(ring);
+    }
+    if (f->rx.am_flags == 0) {
+        rx_desc *copy = rx_copy_out(f, d);
+        d             = copy != nullptr ? copy : d;
+    }
+    p->rx.insert(wire::imm_psn(d->imm), d);
+    rx_set_attention(p);
+}
+
+/// A message of a known peer whose header is understood.
+void rx_sequenced(iface *f, peer *p, rx_desc *d) noexcept
+{
+    const std::uint16_t psn = wire::imm_psn(d->imm);
+
+    switch (p->rx.classify(psn)) {
+    case rx_verdict::deliver: {
+        const bool wants = d->imm & wire::imm_want_consumed;
+        rx_deliver_any(f, p, d);
+        p->rx.advance();
+        if (wants) {
+            control_want(f, p, want_credit);
+        }
+        if (p->rx.expected() == p->attention && p->state != peer_state::failed) {
+            rx_attend(f, p);
+        }
+        return;
+    }
+    case rx_verdict::buffered:
+        rx_keep(f, p, d);
+        return;
+    case rx_verdict::duplicate:
+    case rx_verdict::too_old:
+        count(f, counter::rx_dropped_duplicate);
+        rx_recycle(f, d);
+        return;
+    case rx_verdict::beyond_window:
+        count(f, counter::rx_dropped_window);
+        rx_recycle(f, d);
+        peer_fail(f, p, UCS_ERR_IO_ERROR, "protocol violation", "the peer sent beyond the window", 0);
+        return;
+    }
+}
+
+inline void rx_drop(iface *f, rx_desc *d, counter reason) noexcept
+{
+    count(f, reason);
+    rx_recycle(f, d);
+}
+
+/// Everything that is not a plain message in order from an open peer. The gate: after it, every field is checked.
+[[gnu::noinline]] void rx_uncommon(iface *f, rx_desc *d, const ibv_wc &wc) noexcept
+{
+    const std::uint32_t imm = be32toh(wc.imm_data);
+    const unsigned size     = wc.byte_len;
+    unsigned char *bytes    = wire_bytes(d);
+    wire::long_header h;
+    peer *p                 = nullptr;
+
+    if (f->closing) {
+        return rx_drop(f, d, counter::rx_dropped_closing);
+    }
+    if (!(wc.wc_flags & IBV_WC_WITH_IMM) || (imm & wire::imm_flags_mask & ~wire::imm_flags_known) ||
+        (imm & (wire::imm_long | wire::imm_credit)) == (wire::imm_long | wire::imm_credit)) {
+        return rx_drop(f, d, counter::rx_dropped_flags);
+    }
+    d->imm  = imm;
+    d->size = static_cast<std::uint16_t>(size);
+    if (imm & wire::imm_long) {
+        d->header_size = wire::long_size;
+        if (size < wire::long_size) {
+            return rx_drop(f, d, counter::rx_dropped_short);
+        }
+        if (!wire::get_long(bytes, size, h)) {
+            return rx_drop(f, d, counter::rx_dropped_control);
+        }
+        p = control_resolve(f, h, static_cast<std::uint16_t>(wc.src_qp), static_cast<std::uint16_t>(wc.slid));
+        if (p == nullptr) {
+            return rx_recycle(f, d); // counted there
+        }
+    } else {
+        d->header_size = (imm & wire::imm_credit) ? wire::index_size + wire::credit_size : wire::index_size;
+        if (size < d->header_size) {
+            return rx_drop(f, d, counter::rx_dropped_short);
+        }
+        const auto index = base::load_le<std::uint32_t>(bytes);
+        p                = f->peers.at(index);
+        if (p == nullptr || p->key != key_make(index, wc.slid, wc.src_qp)) {
+            if (p != nullptr && p->index_local == index && p->qpn == wc.src_qp && p->state == peer_state::failed) {
+                p->nak = static_cast<std::uint8_t>(wire::nak_reason::stale);
+                control_want(f, p, want_nak);
+            }
+            return rx_drop(f, d, counter::rx_dropped_stale);
+        }
+        if (imm & wire::imm_credit) {
+            h.grant = wire::get_credit(bytes + wire::index_size);
+        }
+    }
+    if ((imm & (wire::imm_long | wire::imm_credit)) && !p->tx.credit(h.grant.consumed, h.grant.limit)) {
+        // Numbers of a life that ended are caught by the epoch; these are nonsense.
+        rx_drop(f, d, counter::rx_dropped_credit);
+        peer_fail(f, p, UCS_ERR_IO_ERROR, "protocol violation", "the peer granted impossible credits", 0);
+        return;
+    }
+    if (imm & wire::imm_long) {
+        control_heard_long(f, p, imm, h);
+    }
+    if ((imm & wire::imm_control) && wire::imm_id(imm) < wire::control_first_sequenced) {
+        const bool ok = control_receive(f, p, imm, bytes + d->header_size, size - d->header_size);
+        return rx_drop(f, d, ok ? counter::rx_control : counter::rx_dropped_control);
+    }
+    if ((imm & wire::imm_control) && wire::imm_id(imm) > static_cast<unsigned>(wire::control::bye)) {
+        rx_drop(f, d, counter::rx_dropped_control); // sequenced and unknown: its psn is lost
+        peer_fail(f, p, UCS_ERR_IO_ERROR, "protocol violation", "unknown sequenced control message", 0);
+        return;
+    }
+    rx_sequenced(f, p, d);
+}
+
+[[gnu::noinline, gnu::cold]] void rx_completion_error(iface *f, rx_desc *d, const ibv_wc &wc) noexcept
+{
+    // Not fatal for the interface: the message, if there was one, failed at its sender too.
+    count(f, counter::rx_error);
+    if (wc.status != IBV_WC_WR_FLUSH_ERR) {
+        ucs_debug("srd: a receive failed: %s (device status %u)", ibv_wc_status_str(wc.status), wc.vendor_err);
+    }
+    rx_recycle(f, d);
+}
+
+inline void rx_message(iface *f, const ibv_wc &wc) noexcept
+{
+    auto *d = reinterpret_cast<rx_desc *>(wc.wr_id - 1);
+
+    --f->rx.posted;
+    if (wc.status != IBV_WC_SUCCESS) [[unlikely]] {
+        rx_completion_error(f, d, wc);
+        return;
+    }
+    const std::uint32_t imm = be32toh(wc.imm_data);
+    if ((imm & wire::imm_flags_mask) == 0 && wc.byte_len >= wire::index_size && (wc.wc_flags & IBV_WC_WITH_IMM)) [[likely]] {
+        const auto index = base::load_le<std::uint32_t>(wire_bytes(d));
+        peer *p          = f->peers.at(index);
+        if (p != nullptr && p->key == key_make(index, wc.slid, wc.src_qp) && p->rx.is_expected(wire::imm_psn(imm)))
+            [[likely]] {
+            rx_deliver_am(f, d, wire::imm_id(imm), wc.byte_len, wire::index_size);
+            p->rx.advance();
+            if (p->rx.expected() == p->attention) [[unlikely]] {
+                rx_attend(f, p);
+            }
+            return;
+        }
+    }
+    rx_uncommon(f, d, wc);
+}
+
+/// Below the low-water mark and nothing left to post: more memory, or make users copy. IFC-3.
+[[gnu::noinline, gnu::cold]] bool rx_grow(iface *f) noexcept
+{
+    return f->rx_bufs.can_grow() && f->rx_bufs.grow();
+}
+
+} // namespace
+
+void rx_set_attention(peer *p) noexcept
+{
+    // While something waits, every delivery looks into the ring.
+    p->attention = p->rx.held() != 0 ? p->rx.expected() + 1 : p->credit.due_at();
+    if (!is_before(p->rx.expected(), p->attention)) {
+        p->attention = p->rx.expected() + 1;
+    }
+}
+
+void rx_init_desc(void *arg, void *element, std::uint32_t lkey) noexcept
+{
+    auto *f = static_cast<iface *>(arg);
+    auto *d = new (element) rx_desc{};
+
+    d->owner      = f;
+    d->release.cb = rx_release_desc;
+    d->sge.addr   = reinterpret_cast<std::uintptr_t>(element) + f->rx.payload_offset - wire::index_size;
+    d->sge.length = static_cast<std::uint32_t>(f->md->attr.max_message_size);
+    d->sge.lkey   = lkey;
+    d->wr.wr_id   = reinterpret_cast<std::uintptr_t>(d) | 1; // odd: a receive; records of sends are even
+    d->wr.sg_list = &d->sge;
+    d->wr.num_sge = 1;
+    d->wr.next    = f->rx.free_list;
+    f->rx.free_list = &d->wr;
+}
+
+void rx_recycle(iface *f, rx_desc *d) noexcept
+{
+    if (d->heap) [[unlikely]] {
+        std::free(d);
+        return;
+    }
+    d->wr.next      = f->rx.free_list;
+    f->rx.free_list = &d->wr;
+}
+
+void rx_refill(iface *f) noexcept
+{
+    while (f->rx.posted < f->rx.queue_len) {
+        if (f->rx.free_list == nullptr && !rx_grow(f)) {
+            break;
+        }
+        // Cut as many as are missing off the free list: it already is a list of work requests.
+        ibv_recv_wr *first    = f->rx.free_list;
+        ibv_recv_wr *last     = first;
+        std::uint32_t batched = 1;
+        const std::uint32_t missing = f->rx.queue_len - f->rx.posted;
+        while (batched < missing && batched < limits::refill_batch && last->next != nullptr) {
+            last = last->next;
+            ++batched;
+        }
+        ibv_recv_wr *rest = last->next;
+        last->next        = nullptr;
+        ibv_recv_wr *bad  = nullptr;
+        if (ibv_post_recv(f->tx.qp, first, &bad) != 0) [[unlikely]] {
+            // What was not taken goes back, in front of the rest.
+            std::uint32_t taken = 0;
+            for (ibv_recv_wr *wr = first; wr != nullptr && wr != bad; wr = wr->next) {
+                ++taken;
+            }
+            f->rx.posted += taken;
+            last->next = rest;
+            f->rx.free_list = bad != nullptr ? bad : rest;
+            break;
+        }
+        f->rx.free_list = rest;
+        f->rx.posted += batched;
+    }
+    f->rx.am_flags = f->rx.posted >= f->rx.low_water ? UCT_CB_PARAM_FLAG_DESC : 0;
+}
+
+void rx_purge(iface *f, peer *p) noexcept
+{
+    while (void *message = p->rx.purge()) {
+        rx_recycle(f, static_cast<rx_desc *>(message));
+    }
+    if (p->rx.has_ring()) {
+        auto *ring      = p->rx.detach();
+        ring->next_free = f->rx.rings;
+        f->rx.rings     = ring;
+    }
+}
+
+unsigned rx_progress(iface *f) noexcept
+{
+    ibv_wc wc[limits::poll_batch];
+    const int polled = ibv_poll_cq(f->rx.cq, limits::poll_batch, wc);
+
+    if (polled <= 0) {
+        return 0; // a negative count is a completion of a queue pair that is gone: nothing that we could tell
+    }
+    for (int i = 0; i < polled; ++i) {
+        if (wc[i].wr_id & 1) {
+            rx_message(f, wc[i]);
+        } else if (wc[i].status == IBV_WC_SUCCESS) [[likely]] {
+            tx_complete(f, reinterpret_cast<op *>(wc[i].wr_id));
+        } else {
+            tx_complete_error(f, reinterpret_cast<op *>(wc[i].wr_id), wc[i]);
+        }
+    }
+    if (f->rx.posted < f->rx.refill_at) {
+        rx_refill(f);
+    }
+    return static_cast<unsigned>(polled);
+}
+
+} // namespace srd
+
+extern "C" unsigned uct_srd_iface_progress(uct_iface_h tl_iface) noexcept
+{
+    srd::iface *f = srd::iface_of(tl_iface);
+
+    if (f->attention & srd::attend_work) [[unlikely]] {
+        srd::control_run(f);
+    }
+    unsigned events = srd::rx_progress(f);
+    if (--f->tick == 0) [[unlikely]] {
+        srd::control_tick(f);
+    }
+    if (f->attention & srd::attend_pending) [[unlikely]] {
+        events += srd::pending_dispatch(f);
+    }
+    return events;
+}
