@@ -124,6 +124,14 @@ base::time_ns ns_of(double seconds) noexcept { return static_cast<base::time_ns>
 
 constexpr std::uint32_t smallest_queue = 16;
 
+std::uint32_t sq_of(const uct_srd_md_t *md, const uct_srd_iface_config_t &c) noexcept
+{
+    return clamp(c.tx_queue_len, smallest_queue + limits::control_slots, md->attr.max_sq_wr);
+}
+
+/// Half of a short queue at most: one peer that does not answer leaves room for the others.
+std::uint32_t window_of(std::uint32_t sq) noexcept { return clamp((sq - limits::control_slots) / 2, 4, limits::window_size); }
+
 std::uint32_t rx_queue_len_of(const uct_srd_md_t *md, const uct_srd_iface_config_t &c) noexcept
 {
     return clamp(c.rx_queue_len, 2, md->attr.max_rq_wr);
@@ -146,9 +154,9 @@ iface::iface(uct_srd_md_t *m, const uct_srd_iface_config_t &c, const uct_iface_p
       rx_bufs(pool_params(m, this, payload_offset_of(params) - wire::index_size + m->attr.max_message_size,
                           alignment_of(params), rx_chunk_of(m, c),
                           c.rx_max_bufs < rx_queue_len_of(m, c) ? rx_queue_len_of(m, c) : c.rx_max_bufs, rx_init_desc)),
-      ahs(ah_source{m, create_ah, destroy_ah}), peers(c.max_peers, seed)
+      ahs(ah_source{m, create_ah, destroy_ah}), peers(c.max_peers, seed, window_of(sq_of(m, c)))
 {
-    const std::uint32_t sq = clamp(c.tx_queue_len, smallest_queue + limits::control_slots, m->attr.max_sq_wr);
+    const std::uint32_t sq = sq_of(m, c);
 
     tx.sq_free      = sq - limits::control_slots;
     tx.control_free = limits::control_slots;
@@ -165,8 +173,7 @@ iface::iface(uct_srd_md_t *m, const uct_srd_iface_config_t &c, const uct_iface_p
     tx.wr.num_sge            = 1;
     tx.wr.opcode             = IBV_WR_SEND_WITH_IMM;
     tx.wr.send_flags         = IBV_SEND_SIGNALED;
-    // Half of a short queue at most: one peer that does not answer leaves room for the others.
-    window = clamp(tx.sq_free / 2, 4, limits::window_size);
+    window          = window_of(sq);
 
     rx.queue_len      = rx_queue_len_of(m, c);
     rx.refill_at      = rx.queue_len - clamp(rx.queue_len / 4, 1, limits::refill_batch) + 1;
@@ -273,9 +280,7 @@ void close_queues(iface *f) noexcept
 void say_goodbye(iface *f) noexcept
 {
     const base::time_ns deadline = base::clock_now_ns() + f->close_timeout;
-    const std::uint32_t sq_size  = f->tx.sq_free; // what is in use is read off the outstanding count instead
     bool told                    = false;
-    (void)sq_size;
 
     while (base::clock_now_ns() < deadline) {
         if (f->attention & attend_work) {
@@ -490,9 +495,10 @@ uct_iface_ops_t make_ops() noexcept
     stub(ops.ep_connect); stub(ops.ep_disconnect); stub(ops.cm_ep_conn_notify); stub(ops.ep_get_address);
     stub(ops.ep_connect_to_ep); stub(ops.iface_accept); stub(ops.iface_reject);
     stub(ops.iface_event_fd_get); stub(ops.iface_event_arm);
-    ops.ep_put_bcopy       = reinterpret_cast<uct_ep_put_bcopy_func_t>(reinterpret_cast<void *>(ucs_empty_function_return_bc_unsupported));
-    ops.ep_tag_eager_bcopy = reinterpret_cast<uct_ep_tag_eager_bcopy_func_t>(reinterpret_cast<void *>(ucs_empty_function_return_bc_unsupported));
-    ops.ep_tag_rndv_zcopy  = reinterpret_cast<uct_ep_tag_rndv_zcopy_func_t>(reinterpret_cast<void *>(ucs_empty_function_return_ptr_unsupported));
+    ops.ep_put_bcopy       = [](uct_ep_h, uct_pack_callback_t, void *, uint64_t, uct_rkey_t) -> ssize_t { return UCS_ERR_UNSUPPORTED; };
+    ops.ep_tag_eager_bcopy = [](uct_ep_h, uct_tag_t, uint64_t, uct_pack_callback_t, void *, unsigned) -> ssize_t { return UCS_ERR_UNSUPPORTED; };
+    ops.ep_tag_rndv_zcopy  = [](uct_ep_h, uct_tag_t, const void *, unsigned, const uct_iov_t *, size_t, unsigned, uct_completion_t *)
+        -> ucs_status_ptr_t { return UCS_STATUS_PTR(UCS_ERR_UNSUPPORTED); };
 
     ops.ep_am_short              = uct_srd_ep_am_short;
     ops.ep_am_short_iov          = uct_srd_ep_am_short_iov;

@@ -8,7 +8,8 @@
 
 namespace srd {
 
-peer_table::peer_table(std::uint32_t max_peers, std::uint64_t seed) noexcept : max_(max_peers), seed_(seed | 1)
+peer_table::peer_table(std::uint32_t max_peers, std::uint64_t seed, std::uint32_t window) noexcept
+    : max_(max_peers), seed_(seed | 1), window_(window)
 {
     constexpr std::uint32_t addressable = 1u << limits::slot_bits;
     if (max_ > addressable) {
@@ -131,6 +132,7 @@ peer *peer_table::create(const gid_type &gid, std::uint16_t qpn, std::uint32_t q
         seed_          = seed_ * 6364136223846793005u + 1442695040888963407u;
         p->epoch_local = static_cast<std::uint32_t>(seed_ >> 32);
     } while (p->epoch_local == 0);
+    p->tx = peer_tx_window(window_, limits::initial_grant);
     p->tx.hold(); // sends take the slow path, with the long header, until the peer answers
     p->heard_at = static_cast<std::uint32_t>(now / base::sec(1));
 

@@ -102,7 +102,8 @@ static_assert(sizeof(peer) == 256 && offsetof(peer, key) == 64 && offsetof(peer,
 
 class peer_table {
 public:
-    peer_table(std::uint32_t max_peers, std::uint64_t seed) noexcept;
+    /// `window`: span of unacknowledged messages towards one peer, at most limits::window_size.
+    peer_table(std::uint32_t max_peers, std::uint64_t seed, std::uint32_t window = limits::window_size) noexcept;
     peer_table(const peer_table &)            = delete;
     peer_table &operator=(const peer_table &) = delete;
     ~peer_table();
@@ -150,6 +151,7 @@ private:
     std::uint32_t free_head_ = wire::index_none; ///< oldest released slot
     std::uint32_t free_tail_ = wire::index_none;
     std::uint64_t seed_;                ///< of the epochs
+    std::uint32_t window_;              ///< of every peer's tx
     peer *buckets_[bucket_count] = {};
 };
 

@@ -552,7 +552,7 @@ extern "C" ssize_t uct_srd_ep_am_bcopy(uct_ep_h tl_ep, uint8_t id, uct_pack_call
     const size_t size         = pack_cb(buf->payload, arg);
     const ucs_status_t status = tx_send_buf(f, e, p, f->ops.top(), buf, id, static_cast<unsigned>(size), flags,
                                             op_kind::am_buf, 1, static_cast<unsigned>(size));
-    return status == UCS_OK ? static_cast<ssize_t>(size) : status;
+    return status == UCS_OK ? static_cast<ssize_t>(size) : static_cast<ssize_t>(status);
 }
 
 extern "C" ucs_status_t uct_srd_ep_am_zcopy(uct_ep_h tl_ep, uint8_t id, const void *header, unsigned header_length,
