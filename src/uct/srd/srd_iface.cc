@@ -228,7 +228,7 @@ ucs_status_t open_queues(iface *f, const uct_srd_iface_config_t &c) noexcept
     attr.cap.max_recv_sge     = 1;
     attr.cap.max_inline_data  = f->tx.inline_max;
     attr.qp_type              = IBV_QPT_DRIVER;
-    attr.sq_sig_all           = 1;
+    attr.sq_sig_all           = 0; // the provider refuses 1; every request is signalled by itself
     attr.comp_mask            = IBV_QP_INIT_ATTR_PD | IBV_QP_INIT_ATTR_SEND_OPS_FLAGS;
     attr.pd                   = md->pd;
     attr.send_ops_flags       = IBV_QP_EX_WITH_SEND | IBV_QP_EX_WITH_SEND_WITH_IMM;
