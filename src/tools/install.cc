@@ -28,7 +28,7 @@ std::string resolved(const std::string &path)
 /// A little-endian 64-bit ELF image that is only read through at(): nothing outside the file is touched.
 class elf_image {
 public:
-    explicit elf_image(std::string bytes) : bytes_(std::move(bytes)) {}
+    explicit elf_image(std::vector<char> bytes) : bytes_(std::move(bytes)) {}
 
     template <class T> bool at(uint64_t offset, T *value_p) const
     {
@@ -41,11 +41,12 @@ public:
 
     std::string text_at(uint64_t offset) const
     {
-        return offset < bytes_.size() ? std::string(bytes_.c_str() + offset) : std::string();
+        return offset < bytes_.size() ?
+               std::string(bytes_.data() + offset, strnlen(bytes_.data() + offset, bytes_.size() - offset)) : std::string();
     }
 
 private:
-    std::string bytes_;
+    std::vector<char> bytes_;
 };
 
 bool read_header(const elf_image &image, Elf64_Ehdr *header_p)
@@ -103,7 +104,7 @@ bool preloadable(const std::string &path)
 std::vector<std::string> elf_needed(const std::string &path)
 {
     std::ifstream file(path, std::ios::binary);
-    const elf_image image(std::string(std::istreambuf_iterator<char>(file), {}));
+    const elf_image image(std::vector<char>(std::istreambuf_iterator<char>(file), {}));
     std::vector<std::string> needed;
     Elf64_Ehdr header;
     if (!file || !read_header(image, &header)) {
