@@ -402,8 +402,3 @@ std::size_t settings_signature(const settings &values, char *text, std::size_t s
 }
 
 } // namespace softefa
-
-extern "C" int softefa_settings_check(const char **error_p) noexcept
-{
-    return softefa::settings_get(error_p) != nullptr ? 0 : 2;
-}

@@ -215,6 +215,11 @@ ucs_config_field_t uct_srd_md_config_table[] = {
     {"FORK_INIT", "try", "Make verbs safe to use in a process that forks, with ibv_fork_init().",
      offsetof(uct_srd_md_config_t, fork_init), UCS_CONFIG_TYPE_TERNARY},
 
+    {"REQUIRE_DIR", "",
+     "Folder in which every interface leaves the number of bytes it carried when it\n"
+     "closes; set by 'ucx-srd run --require'.",
+     offsetof(uct_srd_md_config_t, require_dir), UCS_CONFIG_TYPE_STRING},
+
     {"ABI_CHECK", "y",
      "Refuse a UCX whose version is not the one that the transport was built for.\n"
      "Read from the environment alone, before any configuration file.",

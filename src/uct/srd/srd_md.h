@@ -91,6 +91,7 @@ typedef struct uct_srd_md_config {
     uct_md_config_t super;
     int             reg_cache;          ///< ucs_ternary_auto_value_t
     int             fork_init;          ///< ucs_ternary_auto_value_t
+    char           *require_dir;        ///< documented here, read by the interface when it closes
     int             abi_check;          ///< documented here, read by srd_component.cc before any table exists
     unsigned long   rcache_max_regions;
     size_t          rcache_max_size;    ///< bytes
