@@ -1,5 +1,10 @@
-"""The steps of each tier. Order is fail-fast: cheap and basic first."""
+"""The steps of each tier. Order is fail-fast: cheap and basic first.
+
+user  what `contrib/quickstart check` runs: at most 15 minutes on two cores
+ci    what .ci/run adds: the sanitized build, UCX's own tests, the longer fault runs
+"""
 import os
+import re
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -13,21 +18,86 @@ class Step:
         self.env = env or {}
 
 
+def unit_programs():
+    """The GoogleTest programs that the makefiles declare."""
+    names = []
+    folder = os.path.join(TOP, "test/gtest")
+    for part in ("base.am", "softefa.am", "uct_srd.am"):
+        with open(os.path.join(folder, part), encoding="utf-8") as f:
+            for line in f:
+                match = re.match(r"check_PROGRAMS \+= (.*)", line)
+                if match:
+                    names += match[1].split()
+    return names
+
+
 def unit_tests(build, flavour):
-    return [Step(f"unit {flavour} {name}", [os.path.join(build, flavour, "test/gtest", f"gtest_{name}")], limit=180, gtest=True)
-            for name in ("base", "softefa", "uct_srd")]
+    return [Step(f"{name} ({flavour})", [os.path.join(build, flavour, "test/gtest", name)], limit=240, gtest=True)
+            for name in unit_programs()]
 
 
 def make_tests(build, flavour):
-    return Step(f"build tests {flavour}", [os.path.join(TOP, "test/build"), flavour, build], limit=900, counts=False)
+    return Step(f"build tests ({flavour})", [os.path.join(TOP, "test/build"), flavour, build], limit=900, counts=False)
+
+
+def judge(name, *arguments, limit, title=None, env=None):
+    return Step(title or " ".join([name, *arguments]), [os.path.join(TOP, "contrib/judges", name), *arguments], limit=limit, env=env)
+
+
+class Soft:
+    """Commands that run over Soft EFA with one installed flavour."""
+
+    def __init__(self, build, flavour, install):
+        self.build, self.flavour = build, flavour
+        self.prefix = [os.path.join(install, "bin/ucx-srd"), "run", "--soft", "--"]
+        self.faults = os.path.join(build, flavour, "test/system/ucp_faults")
+
+    def fault(self, what, *arguments, limit, env=None, title=None):
+        return Step(f"{title or what} {' '.join(arguments)} ({self.flavour})", [*self.prefix, self.faults, what, *arguments],
+                    limit=limit, env={"UCX_TLS": "srd", **(env or {})})
+
+    def stock_ucx(self, *arguments, limit=600, env=None, title=""):
+        return Step(f"stock UCX tools{title} ({self.flavour})",
+                    [os.path.join(TOP, "test/system/stock-ucx"), *arguments, "--prefix", " ".join(self.prefix)], limit=limit, env=env)
+
+
+# Bounds, seconds, within which the survivor hears of a dead peer and a forced close ends: docs/uct-semantics.md.
+DEATH_BOUND = "10"
+CLOSE_BOUND = "20"
 
 
 def user(build, install):
-    return [make_tests(build, "release"), *unit_tests(build, "release")]
+    soft = Soft(build, "release", install)
+    return [
+        make_tests(build, "release"),
+        *unit_tests(build, "release"),
+        Step("tools", [os.path.join(TOP, "test/system/tools/run")], limit=240, env={"INSTALL": install}),
+        soft.stock_ucx("--quick"),
+        judge("verbs-tools", limit=200),
+        judge("rdma-core-tests", "--suite", "efa", limit=200),
+        soft.fault("incast", "64", "100", limit=240, env={"UCX_SRD_RX_QUEUE_LEN": "16"}, title="RQ of 16,"),
+        soft.fault("peer-kill", "20", DEATH_BOUND, limit=300),
+        soft.fault("force-close", "3", CLOSE_BOUND, limit=120),
+        judge("mpi", "--ranks", "2 4 8", limit=600),
+    ]
 
 
 def ci(build, install):
-    return [make_tests(build, "asan"), *unit_tests(build, "asan")]
+    release = Soft(build, "release", install)
+    asan = Soft(build, "asan", os.path.join(build, "asan/_install"))
+    return [
+        make_tests(build, "asan"),
+        *unit_tests(build, "asan"),
+        asan.stock_ucx("--quick", env={"ASAN_OPTIONS": "detect_leaks=0"}),
+        Step("build UCX's own tests", [os.path.join(TOP, "contrib/judges/ucx-gtest-build")], limit=1800, counts=False),
+        judge("ucx-gtest", "--filter", "uct", limit=900, title="UCX's own tests, uct"),
+        judge("ucx-gtest", "--filter", "uct", limit=900, title="UCX's own tests, uct, reordering raised",
+              env={"SOFTEFA_REORDER": "50"}),
+        judge("ucx-gtest", "--filter", "ucp-am-tag-stream", limit=1200, title="UCX's own tests, ucp tag, am, stream"),
+        judge("rdma-core-tests", "--suite", "all", limit=300),
+        release.fault("peer-kill", "100", DEATH_BOUND, limit=900),
+        judge("mpi", "--compare", "srd,tcp", limit=300, title="all-to-all beside tcp"),
+    ]
 
 
 TIERS = {"user": user, "ci": ci}
