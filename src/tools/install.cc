@@ -3,11 +3,10 @@
 
 #include <climits>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <elf.h>
-#include <fstream>
-#include <iterator>
 #include <unistd.h>
 
 #ifndef RELATIVE_LIBRARY_DIR
@@ -23,6 +22,23 @@ std::string resolved(const std::string &path)
 {
     char text[PATH_MAX];
     return realpath(path.c_str(), text) != nullptr ? text : path;
+}
+
+/// The bytes of a file; none if it cannot be read (a folder opens, but does not read).
+std::vector<char> read_file(const std::string &path)
+{
+    std::vector<char> bytes;
+    FILE *file = fopen(path.c_str(), "re");
+    if (file == nullptr) {
+        return bytes;
+    }
+    char chunk[16384];
+    size_t size;
+    while ((size = fread(chunk, 1, sizeof(chunk), file)) > 0) {
+        bytes.insert(bytes.end(), chunk, chunk + size);
+    }
+    fclose(file);
+    return bytes;
 }
 
 /// A little-endian 64-bit ELF image that is only read through at(): nothing outside the file is touched.
@@ -103,11 +119,10 @@ bool preloadable(const std::string &path)
 
 std::vector<std::string> elf_needed(const std::string &path)
 {
-    std::ifstream file(path, std::ios::binary);
-    const elf_image image(std::vector<char>(std::istreambuf_iterator<char>(file), {}));
+    const elf_image image(read_file(path));
     std::vector<std::string> needed;
     Elf64_Ehdr header;
-    if (!file || !read_header(image, &header)) {
+    if (!read_header(image, &header)) {
         return needed;
     }
     for (unsigned i = 0; i < header.e_phnum; ++i) {
