@@ -332,6 +332,13 @@ extern "C" void uct_srd_ep_destroy(uct_ep_h tl_ep) noexcept
 
     ring_remove(f, e);
     ep_withdraw(f, e);
+    std::uint32_t held = 0;
+    for (const op *o = p->tx.head(); o != nullptr; o = o->next) {
+        held += o->ep == e && o->kind == op_kind::am_zcopy && !o->done;
+    }
+    e->cancel_count = held;
+    // SEP-4: completions of the user come before the endpoint is gone. Those that are too slow come later, with no endpoint.
+    rx_await_sends(f, e, held);
     while (op *marker = e->cancel_markers) {
         e->cancel_markers      = marker->next;
         uct_completion_t *comp = marker->ref.comp;

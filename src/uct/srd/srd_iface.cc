@@ -101,6 +101,16 @@ std::uint32_t payload_offset_of(const uct_iface_params_t &params) noexcept
     return static_cast<std::uint32_t>(((least + align - 1) & ~(align - 1)) - offset);
 }
 
+/// UCX's rules for the alignment of received payloads.
+bool alignment_is_valid(const uct_iface_params_t &params) noexcept
+{
+    if (!(params.field_mask & UCT_IFACE_PARAM_FIELD_AM_ALIGNMENT)) {
+        return !(params.field_mask & UCT_IFACE_PARAM_FIELD_AM_ALIGN_OFFSET); // an offset of no alignment
+    }
+    const std::size_t alignment = params.am_alignment;
+    return alignment != 0 && (alignment & (alignment - 1)) == 0;
+}
+
 std::uint32_t clamp(std::uint32_t value, std::uint32_t low, std::uint32_t high) noexcept
 {
     return value < low ? low : value > high ? high : value;
@@ -194,6 +204,7 @@ iface::iface(uct_srd_md_t *m, const uct_srd_iface_config_t &c, const uct_iface_p
 
 iface::~iface()
 {
+    std::free(stash);
     while (rx.rings != nullptr) {
         auto *ring = rx.rings;
         rx.rings   = ring->next_free;
@@ -218,6 +229,8 @@ ucs_status_t open_queues(iface *f, const uct_srd_iface_config_t &c) noexcept
         ucs_error("srd: creating a completion queue of %u entries on %s failed: errno %d", cqe, md->attr.ibdev_name, errno);
         return UCS_ERR_IO_ERROR;
     }
+
+    f->cqe = static_cast<std::uint32_t>(f->rx.cq->cqe);
 
     ibv_qp_init_attr_ex attr  = {};
     attr.send_cq              = f->rx.cq;
@@ -537,6 +550,10 @@ extern "C" ucs_status_t uct_srd_iface_open(uct_md_h tl_md, uct_worker_h worker, 
     if (!(params->field_mask & UCT_IFACE_PARAM_FIELD_OPEN_MODE) || !(params->open_mode & UCT_IFACE_OPEN_MODE_DEVICE)) {
         ucs_error("srd: an interface can only be opened on a device");
         return UCS_ERR_UNSUPPORTED;
+    }
+    if (!alignment_is_valid(*params)) {
+        ucs_error("srd: invalid alignment of active messages: a power of two is needed, an offset only with it");
+        return UCS_ERR_INVALID_PARAM;
     }
     if (md->attr.inline_size < wire::index_size + 8 || md->attr.max_message_size < 1024 || md->attr.max_message_size > UINT16_MAX) {
         ucs_error("srd: %s has unusable limits: %u inline bytes, messages of %zu", md->attr.ibdev_name, md->attr.inline_size,

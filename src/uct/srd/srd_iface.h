@@ -114,7 +114,7 @@ struct iface {
 
     alignas(64) std::uint8_t attention = 0; ///< iface_attention bits
     std::uint32_t tick       = limits::idle_tick; ///< progress calls until the clock is read
-    bool started             = false;  ///< the first progress call was made
+    bool polling             = false;  ///< inside the loop over completions: no other may take any
     bool closing             = false;
     std::uint8_t activity    = 0;      ///< number of the current activity period
     std::uint32_t active_now = 0;      ///< peers granted in it
@@ -128,6 +128,9 @@ struct iface {
     std::uint32_t window     = limits::window_size; ///< span towards one peer
     base::time_ns rnr_timeout = 0, hello_interval = 0, probe_interval = 0, close_timeout = 0;
     bool print_stats         = false;
+    ibv_wc *stash            = nullptr; ///< completions taken by rx_await_sends, for the next progress call
+    std::uint32_t stash_count = 0;
+    std::uint32_t cqe        = 0;       ///< entries of the completion queue: the stash is never larger
     uct_srd_md_t *md         = nullptr;
     std::uint32_t qkey       = 0;
     gid_type gid{};
@@ -194,6 +197,9 @@ int tx_post_control(iface *f, peer *p, op *o, const unsigned char *bytes, unsign
 
 // --- srd_rx.cc -----------------------------------------------------------------------------------------------------------
 unsigned rx_progress(iface *f) noexcept;
+/// Waits, bounded by the close timeout, until the device has completed the zero-copy sends of an endpoint that goes. What
+/// else completes meanwhile is kept for the next progress call: no handler runs from here. Returns how many are left.
+std::uint32_t rx_await_sends(iface *f, const ep *e, std::uint32_t count) noexcept;
 void rx_refill(iface *f) noexcept;
 void rx_recycle(iface *f, rx_desc *d) noexcept;
 void rx_init_desc(void *arg, void *element, std::uint32_t lkey) noexcept;

@@ -392,15 +392,11 @@ void rx_purge(iface *f, peer *p) noexcept
     }
 }
 
-unsigned rx_progress(iface *f) noexcept
-{
-    ibv_wc wc[limits::poll_batch];
-    const int polled = ibv_poll_cq(f->rx.cq, limits::poll_batch, wc);
+namespace {
 
-    if (polled <= 0) {
-        return 0; // a negative count is a completion of a queue pair that is gone: nothing that we could tell
-    }
-    for (int i = 0; i < polled; ++i) {
+inline void rx_dispatch(iface *f, const ibv_wc *wc, unsigned count) noexcept
+{
+    for (unsigned i = 0; i < count; ++i) {
         if (wc[i].wr_id & 1) {
             rx_message(f, wc[i]);
         } else if (wc[i].status == IBV_WC_SUCCESS) [[likely]] {
@@ -409,10 +405,73 @@ unsigned rx_progress(iface *f) noexcept
             tx_complete_error(f, reinterpret_cast<op *>(wc[i].wr_id), wc[i]);
         }
     }
+}
+
+[[gnu::noinline, gnu::cold]] void rx_unstash(iface *f) noexcept
+{
+    ibv_wc *stash             = f->stash;
+    const std::uint32_t count = f->stash_count;
+
+    f->stash       = nullptr;
+    f->stash_count = 0;
+    f->polling     = true;
+    rx_dispatch(f, stash, count);
+    f->polling = false;
+    std::free(stash);
+}
+
+} // namespace
+
+unsigned rx_progress(iface *f) noexcept
+{
+    ibv_wc wc[limits::poll_batch];
+
+    if (f->stash != nullptr) [[unlikely]] {
+        rx_unstash(f);
+    }
+    const int polled = ibv_poll_cq(f->rx.cq, limits::poll_batch, wc);
+    if (polled <= 0) {
+        return 0; // a negative count is a completion of a queue pair that is gone: nothing that we could tell
+    }
+    f->polling = true;
+    rx_dispatch(f, wc, static_cast<unsigned>(polled));
+    f->polling = false;
     if (f->rx.posted < f->rx.refill_at) {
         rx_refill(f);
     }
     return static_cast<unsigned>(polled);
+}
+
+std::uint32_t rx_await_sends(iface *f, const ep *e, std::uint32_t count) noexcept
+{
+    if (count == 0 || f->polling) {
+        return count; // some of them may wait in the batch that is being worked on
+    }
+    if (f->stash == nullptr) {
+        f->stash = static_cast<ibv_wc *>(std::malloc(f->cqe * sizeof(ibv_wc)));
+        if (f->stash == nullptr) {
+            return count;
+        }
+    }
+    const base::time_ns deadline = base::clock_now_ns() + f->close_timeout;
+    do {
+        ibv_wc wc;
+        // Each stashed completion holds a send record or a receive: there cannot be more than the queue has entries.
+        while (count != 0 && f->stash_count < f->cqe && ibv_poll_cq(f->rx.cq, 1, &wc) > 0) {
+            auto *o = reinterpret_cast<op *>(wc.wr_id);
+            if ((wc.wr_id & 1) || o->kind != op_kind::am_zcopy || o->ep != e) {
+                f->stash[f->stash_count++] = wc;
+                continue;
+            }
+            --count;
+            if (wc.status == IBV_WC_SUCCESS) {
+                tx_complete(f, o);
+            } else {
+                tx_complete_error(f, o, wc);
+            }
+        }
+    } while (count != 0 && base::clock_now_ns() < deadline);
+    return count;
 }
 
 } // namespace srd

@@ -76,6 +76,23 @@ inline bool tx_ready(const iface *f, const ep *e, const peer *p) noexcept
     return UCS_ERR_IO_ERROR;
 }
 
+/// A caller's mistake: it is named, nothing is changed.
+[[gnu::noinline, gnu::cold]] ucs_status_t tx_invalid_id(unsigned id) noexcept
+{
+    ucs_error("srd: invalid active message id %u: must be less than %u", id, static_cast<unsigned>(UCT_AM_ID_MAX));
+    return UCS_ERR_INVALID_PARAM;
+}
+[[gnu::noinline, gnu::cold]] ucs_status_t tx_invalid_length(const char *what, size_t length, size_t max) noexcept
+{
+    ucs_error("srd: invalid length of %s: %zu, at most %zu are possible", what, length, max);
+    return UCS_ERR_INVALID_PARAM;
+}
+[[gnu::noinline, gnu::cold]] ucs_status_t tx_invalid_iov(size_t iovcnt) noexcept
+{
+    ucs_error("srd: invalid iov: %zu entries, at most one contiguous entry is possible", iovcnt);
+    return UCS_ERR_INVALID_PARAM;
+}
+
 inline int tx_post_inline(iface *f, const peer *p, op *o, const void *bytes, unsigned size) noexcept
 {
     ibv_send_wr &wr     = f->tx.inline_wr;
@@ -462,8 +479,11 @@ extern "C" ucs_status_t uct_srd_ep_am_short(uct_ep_h tl_ep, uint8_t id, uint64_t
     peer *p             = e->owner;
     const unsigned size = static_cast<unsigned>(sizeof(header)) + length;
 
-    if (id >= UCT_AM_ID_MAX || size > f->tx.short_max || length > f->tx.short_max) [[unlikely]] {
-        return UCS_ERR_INVALID_PARAM;
+    if (id >= UCT_AM_ID_MAX) [[unlikely]] {
+        return tx_invalid_id(id);
+    }
+    if (length > f->tx.short_max - sizeof(header)) [[unlikely]] {
+        return tx_invalid_length("a short active message", length + sizeof(header), f->tx.short_max);
     }
     if (size + wire::index_size > f->tx.inline_max || !tx_ready(f, e, p)) [[unlikely]] {
         return tx_short_by_copy(f, e, id, size, [=](unsigned char *to) {
@@ -492,17 +512,20 @@ extern "C" ucs_status_t uct_srd_ep_am_short_iov(uct_ep_h tl_ep, uint8_t id, cons
     peer *p     = e->owner;
     size_t size = 0;
 
-    if (id >= UCT_AM_ID_MAX || iovcnt > 1) [[unlikely]] {
-        return UCS_ERR_INVALID_PARAM;
+    if (id >= UCT_AM_ID_MAX) [[unlikely]] {
+        return tx_invalid_id(id);
+    }
+    if (iovcnt > 1) [[unlikely]] {
+        return tx_invalid_iov(iovcnt);
     }
     for (size_t i = 0; i < iovcnt; ++i) {
         if (iov[i].length > f->tx.short_max || iov[i].count > f->tx.short_max) [[unlikely]] {
-            return UCS_ERR_INVALID_PARAM;
+            return tx_invalid_length("a short active message", iov[i].length, f->tx.short_max);
         }
         size += iov[i].length * iov[i].count;
     }
     if (size > f->tx.short_max) [[unlikely]] {
-        return UCS_ERR_INVALID_PARAM;
+        return tx_invalid_length("a short active message", size, f->tx.short_max);
     }
     const auto fill = [=](unsigned char *to) {
         for (size_t i = 0; i < iovcnt; ++i) {
@@ -536,7 +559,7 @@ extern "C" ssize_t uct_srd_ep_am_bcopy(uct_ep_h tl_ep, uint8_t id, uct_pack_call
     std::uint32_t flags = 0;
 
     if (id >= UCT_AM_ID_MAX) [[unlikely]] {
-        return UCS_ERR_INVALID_PARAM;
+        return tx_invalid_id(id);
     }
     if (!tx_ready(f, e, p)) [[unlikely]] {
         const ucs_status_t status = tx_admit(f, e, p, flags);
@@ -564,17 +587,17 @@ extern "C" ucs_status_t uct_srd_ep_am_zcopy(uct_ep_h tl_ep, uint8_t id, const vo
     std::uint32_t flags = 0;
     size_t size         = 0;
 
-    if (id >= UCT_AM_ID_MAX || iovcnt > 1 || header_length > f->tx.payload_max) [[unlikely]] {
-        return UCS_ERR_INVALID_PARAM;
+    if (id >= UCT_AM_ID_MAX) [[unlikely]] {
+        return tx_invalid_id(id);
+    }
+    if (iovcnt > 1 || (iovcnt == 1 && iov[0].count > 1)) [[unlikely]] {
+        return tx_invalid_iov(iovcnt); // a strided block would need a piece for each element
     }
     if (iovcnt == 1) {
-        if (iov[0].length > f->tx.payload_max || iov[0].count > 1) [[unlikely]] {
-            return UCS_ERR_INVALID_PARAM; // a strided block would need a piece for each element
-        }
         size = iov[0].length * iov[0].count;
     }
-    if (header_length + size > f->tx.payload_max) [[unlikely]] {
-        return UCS_ERR_INVALID_PARAM;
+    if (header_length > f->tx.payload_max || size > f->tx.payload_max - header_length) [[unlikely]] {
+        return tx_invalid_length("a zero-copy active message", header_length + size, f->tx.payload_max);
     }
     if (!tx_ready(f, e, p)) [[unlikely]] {
         const ucs_status_t status = tx_admit(f, e, p, flags);
