@@ -1,38 +1,42 @@
-/* See copy.h.
- *
- * The kernel makes the copy, so a fault is an error code. Rejected: a SIGSEGV handler (the host process's signals are not ours),
- * and mincore before memcpy (another thread may unmap in between).
- */
+/* See copy.h. */
 #include "softefa/dev/copy.h"
 
 #include <cerrno>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 namespace softefa::dev {
 
 namespace {
 
-bool transfer(long number, void *local, const void *remote, std::size_t size) noexcept
+/// A copy that a fault cuts short reports what it did; the rest then fails by itself.
+bool transfer(long number, int file, std::uint64_t offset, std::uint8_t *application, std::size_t size) noexcept
 {
-    const int  saved = errno;
-    const iovec here{local, size}, there{const_cast<void *>(remote), size};
-    const long done = syscall(number, getpid(), &here, 1ul, &there, 1ul, 0ul);
+    const int saved = errno;
+    while (size != 0) {
+        const long done = syscall(number, file, application, size, offset);
+        if (done <= 0 && !(done == -1 && errno == EINTR))
+            break;
+        if (done > 0) {
+            application += done;
+            offset += static_cast<std::uint64_t>(done);
+            size -= static_cast<std::size_t>(done);
+        }
+    }
     errno = saved;
-    return done == static_cast<long>(size);
+    return size == 0;
 }
 
 } // namespace
 
-bool copy_from_application(void *to, const void *application, std::size_t size) noexcept
+bool copy_from_application(int file, std::uint64_t offset, const void *application, std::size_t size) noexcept
 {
-    return transfer(SYS_process_vm_readv, to, application, size);
+    return transfer(SYS_pwrite64, file, offset, static_cast<std::uint8_t *>(const_cast<void *>(application)), size);
 }
 
-bool copy_to_application(void *application, const void *from, std::size_t size) noexcept
+bool copy_to_application(void *application, int file, std::uint64_t offset, std::size_t size) noexcept
 {
-    return transfer(SYS_process_vm_writev, const_cast<void *>(from), application, size);
+    return transfer(SYS_pread64, file, offset, static_cast<std::uint8_t *>(application), size);
 }
 
 } // namespace softefa::dev

@@ -1,16 +1,24 @@
-/* Copies to and from memory that may have been unmapped under a registration.
+/* Copies between a ring and memory that the application may have unmapped under a registration.
  *
- * A NIC keeps registered pages pinned; we cannot. Work that a peer starts (RDMA read and write) must not bring the target process down
- * because the application unmapped memory it had registered, so these copies report the fault instead of raising it.
+ * A NIC keeps registered pages pinned; we cannot. Work that a peer starts (RDMA read and write) must not bring the target process down because
+ * the application unmapped memory it had registered, so these copies report the fault instead of raising it: the kernel makes them.
+ *
+ * The ring's other name is an offset in its memfd, so pread and pwrite move the bytes straight between ring and application. Measured here
+ * (ns, 8 B / 4 KiB / 32 KiB): pread 570 / 590 / 2120, pwrite 730 / 710 / 2620, process_vm_readv of the own process 1440 / 1460 / 3600, memcpy 20 / 60 / 620;
+ * the calls below are also not refused by Yama, seccomp profiles or PID namespaces, which process_vm_* is. Rejected besides: a
+ * SIGSEGV handler (the host process's signals are not ours), and mincore before memcpy (another thread may unmap in between).
+ * Memory that the process's own work requests name is copied plainly: unmapping it under one's own work is a caller bug.
  */
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 namespace softefa::dev {
 
-/// False if some of the application's bytes cannot be accessed; how much was copied until then is unspecified.
-bool copy_from_application(void *to, const void *application, std::size_t size) noexcept;
-bool copy_to_application(void *application, const void *from, std::size_t size) noexcept;
+/// Application to file. False if some of its bytes cannot be read; how much was copied until then is unspecified. errno is preserved.
+bool copy_from_application(int file, std::uint64_t offset, const void *application, std::size_t size) noexcept;
+/// File to application.
+bool copy_to_application(void *application, int file, std::uint64_t offset, std::size_t size) noexcept;
 
 } // namespace softefa::dev

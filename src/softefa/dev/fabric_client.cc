@@ -6,6 +6,7 @@
 #include "softefa/dev/engine_state.h"
 #include "softefa/dev/helper.h"
 
+#include <ctime>
 #include <new>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -40,6 +41,14 @@ std::uint64_t new_instance() noexcept
 {
     if (instance == 0 || process != getpid())
         return;
+    // A thread that calls exit() may hold the lock (a signal handler's, say); then the kernel cleans up, and the next start sweeps.
+    for (unsigned tries = 0; !engine_try_lock(); ++tries) {
+        if (tries == 100)
+            return;
+        const timespec pause{0, 1'000'000};
+        nanosleep(&pause, nullptr);
+    }
+    engine_unlock();
     helper_stop();
     names().close();
 }

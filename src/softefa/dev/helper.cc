@@ -457,14 +457,10 @@ void *helper_main(void *) noexcept
         dispatch(events, count);
         if (e.failed_links.exchange(false, std::memory_order_relaxed))
             drop_failed_and_silent();
-        if (parked || e.lookup_wanted.exchange(false, std::memory_order_acq_rel)) {
-            const base::time_ns now = base::clock_now_ns();
-            if (now >= h.next_lookup) {
-                parked        = look_up_parked();
-                h.next_lookup = now + lookup_pause;
-            } else {
-                parked = true;
-            }
+        const bool fresh = e.lookup_wanted.exchange(false, std::memory_order_acq_rel);
+        if (fresh || (parked && base::clock_now_ns() >= h.next_lookup)) {
+            parked        = look_up_parked();
+            h.next_lookup = base::clock_now_ns() + lookup_pause;
         }
         const std::uint64_t polls  = e.polls.load(std::memory_order_relaxed);
         const bool          active = polls != last_polls && !e.waiter.exchange(false, std::memory_order_relaxed);

@@ -191,8 +191,12 @@ void context_close(handle h) noexcept
 
 void process_forked() noexcept
 {
-    engine().dead.store(true, std::memory_order_seq_cst); // the locks may be held by threads that do not exist here
+    // The locks may be held by threads that do not exist here. A child that inherits no context may use the device like any process.
     pthread_mutex_init(&control_lock, nullptr);
+    if (objects().contexts.count() != 0)
+        engine().dead.store(true, std::memory_order_seq_cst);
+    else
+        engine().lock.store(0, std::memory_order_seq_cst);
 }
 
 result<pd_reply> pd_alloc(handle owner) noexcept

@@ -280,7 +280,7 @@ efa_status serve_write(link &l, const wire::header &h, const std::uint8_t *paylo
     }
     if (h.payload_size != 0) {
         std::uint8_t *to = mr_translate(h.rkey, rkey_mask, q->domain, h.address + at, h.payload_size, access_remote_write);
-        if (to == nullptr || !copy_to_application(to, payload, h.payload_size)) {
+        if (to == nullptr || !copy_to_application(to, l.channel->peer.fd, l.channel->rx.file_offset(payload), h.payload_size)) {
             ++n.drop_fault;
             return efa_status::bad_rkey;
         }
@@ -359,7 +359,7 @@ bool serve_read_chunk(link &l, read_request &r) noexcept
     std::uint8_t *from = nullptr;
     if (seen == efa_status::ok) {
         from = mr_translate(r.rkey, rkey_mask, q->domain, r.address + r.progress, chunk, access_remote_read);
-        if (from == nullptr || !copy_from_application(room, from, chunk)) {
+        if (from == nullptr || !copy_from_application(l.channel->own.fd, l.channel->tx.file_offset(room), from, chunk)) {
             ++counters_of(q->device).drop_fault;
             seen = efa_status::bad_rkey;
         }

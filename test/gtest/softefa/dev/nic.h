@@ -10,6 +10,7 @@
 #include "softefa/dev/engine.h"
 
 #include "base/clock.h"
+#include "base/rng.h"
 
 #include <gtest/gtest.h>
 

@@ -1,0 +1,169 @@
+/* Many processes, and the sleep of a peer against its wake-up. */
+#include "softefa/dev/child.h"
+
+#include <array>
+#include <memory>
+
+namespace {
+
+using namespace nic;
+
+class stress : public device_test {};
+
+/// Rounds of sleep and wake against a process that never polls: each read needs its helper to wake.
+TEST_F(stress, no_wake_up_is_lost)
+{
+    const char    *wish   = std::getenv("SOFTEFA_TEST_WAKES");
+    const unsigned rounds = wish != nullptr ? static_cast<unsigned>(std::atoi(wish)) : 3000;
+    child other([&](pipe_end io) {
+        endpoint      e(4096);
+        address       peer;
+        std::uint32_t word;
+        return io.swap(address_of(e), &peer) && io.get(&word, 50000) ? 0 : 1;
+    });
+    endpoint e(4096);
+    address  peer;
+    ASSERT_TRUE(other.end.swap(address_of(e), &peer));
+    base::rng random(1);
+    for (unsigned n = 0; n < rounds; ++n) {
+        e.qp.post(e.qp.rdma(1, 3, e.ah, peer.qpn, e.slice(0, 64), peer.memory, peer.rkey));
+        auto done = e.scq.wait(10000);
+        ASSERT_TRUE(done) << "lost after " << n << " rounds";
+        ASSERT_EQ(done->status, 0);
+        for (unsigned spin = random.below(400); spin != 0; --spin) // meet the sleeper at every point of its way to sleep
+            __asm__ volatile("");
+    }
+    other.end.put_word(1);
+    EXPECT_EQ(other.reap(), 0);
+}
+
+constexpr unsigned ranks = 8, messages = 60;
+
+int rank_main(pipe_end io, unsigned me)
+{
+    qp_request r;
+    r.max_recv_wr = 512;
+    endpoint                 e(ranks * messages * 64 + 65536, r, -1, 0, 1024);
+    std::array<address, ranks> all;
+    for (std::uint16_t i = 0; i < 512; ++i)
+        e.qp.post_recv(i, {e.slice(i * 64u, 64)});
+    if (!io.put(address_of(e)) || !io.get(&all))
+        return 2;
+    unsigned sent = 0, completed = 0, received = 0;
+    std::array<unsigned, ranks> from{};
+    const auto end = base::clock_now_ns() + base::sec(40);
+    while ((completed < ranks * messages || received < ranks * messages) && base::clock_now_ns() < end) {
+        while (sent < ranks * messages && sent - completed < 48) {
+            const unsigned to   = (me + sent) % ranks;
+            char           text[16];
+            std::snprintf(text, sizeof(text), "%u %u", me, sent / ranks);
+            e.qp.post(e.qp.send_inline(1, e.ah, all[to].qpn, std::string(text, sizeof(text))));
+            ++sent;
+        }
+        while (auto got = e.rcq.poll()) {
+            unsigned who, which;
+            if (got->status != 0 || std::sscanf(reinterpret_cast<char *>(e.memory.data()) + got->req_id * 64, "%u %u", &who, &which) != 2 ||
+                who >= ranks || all[who].qpn != got->src_qpn)
+                return 3;
+            ++from[who];
+            ++received;
+        }
+        while (auto done = e.scq.take()) {
+            if (done->status != 0)
+                return 4;
+            ++completed;
+        }
+    }
+    for (unsigned n : from)
+        if (n != messages)
+            return 5;
+    io.put_word(1);
+    std::uint32_t word;
+    return io.get(&word) ? 0 : 6;
+}
+
+TEST_F(stress, eight_processes_all_to_all)
+{
+    wanted.reorder_per_65536 = 1638;
+    use();
+    std::vector<std::unique_ptr<child>> all;
+    std::array<address, ranks>          addresses;
+    for (unsigned i = 0; i < ranks; ++i)
+        all.push_back(std::make_unique<child>([i](pipe_end io) { return rank_main(io, i); }));
+    for (unsigned i = 0; i < ranks; ++i)
+        ASSERT_TRUE(all[i]->end.get(&addresses[i]));
+    for (auto &c : all)
+        ASSERT_TRUE(c->end.put(addresses));
+    for (auto &c : all) {
+        std::uint32_t word = 0;
+        ASSERT_TRUE(c->end.get(&word, 50000) && word == 1);
+    }
+    for (auto &c : all)
+        c->end.put_word(1);
+    for (auto &c : all)
+        EXPECT_EQ(c->reap(), 0);
+}
+
+TEST_F(stress, killed_and_restarted_peers_never_wedge_the_survivor)
+{
+    const char    *wish   = std::getenv("SOFTEFA_TEST_KILLS");
+    const unsigned cycles = wish != nullptr ? static_cast<unsigned>(std::atoi(wish)) : 25;
+    base::rng random(4);
+    std::vector<std::unique_ptr<child>> victims;
+    // All victims are forked before this process opens the device; each waits for its turn.
+    for (unsigned i = 0; i < cycles; ++i) {
+        victims.push_back(std::make_unique<child>([](pipe_end io) {
+            std::uint32_t word;
+            if (!io.get(&word, 50000))
+                return 1;
+            endpoint e(1 << 16);
+            address  peer;
+            if (!io.swap(address_of(e), &peer))
+                return 2;
+            for (std::uint16_t n = 0;; ++n) { // traffic until killed
+                e.qp.post_recv(n, {e.slice(0, 64)});
+                e.qp.post(e.qp.send_inline(n, e.ah, peer.qpn, "traffic"));
+                e.rcq.poll();
+                e.scq.poll();
+                while (e.qp.sq_posted - e.scq.consumer >= 32)
+                    e.scq.poll();
+            }
+        }));
+    }
+    endpoint e(1 << 16);
+    for (std::uint16_t i = 0; i < 32; ++i)
+        e.qp.post_recv(i, {e.slice(i * 64u, 64)});
+    unsigned outstanding = 0, gone = 0;
+    for (unsigned i = 0; i < cycles; ++i) {
+        address peer;
+        ASSERT_TRUE(victims[i]->end.put_word(1));
+        ASSERT_TRUE(victims[i]->end.swap(address_of(e), &peer));
+        for (unsigned k = 0, most = 1 + random.below(300); k < most; ++k) {
+            if (outstanding < 32) {
+                e.qp.post(k % 3 != 0 ? e.qp.send_inline(1, e.ah, peer.qpn, "hello")
+                                     : e.qp.rdma(1, 2, e.ah, peer.qpn, e.slice(8192, 4096), peer.memory, peer.rkey));
+                ++outstanding;
+            }
+            if (auto got = e.rcq.poll())
+                e.qp.post_recv(got->req_id, {e.slice(got->req_id * 64u, 64)});
+            while (e.scq.take())
+                --outstanding;
+        }
+        victims[i]->kill(SIGKILL);
+        victims[i]->reap();
+        const auto start = base::clock_now_ns();
+        while (outstanding != 0) {
+            auto done = e.scq.wait(5000);
+            ASSERT_TRUE(done) << "wedged in cycle " << i;
+            gone += done->status == 9 || done->status == 8;
+            ASSERT_TRUE(done->status == 0 || done->status == 9 || done->status == 8) << int{done->status};
+            --outstanding;
+            if (auto got = e.rcq.poll())
+                e.qp.post_recv(got->req_id, {e.slice(got->req_id * 64u, 64)});
+        }
+        EXPECT_LT(base::clock_now_ns() - start, base::sec(5));
+    }
+    EXPECT_GT(gone, 0u);
+}
+
+} // namespace

@@ -1,0 +1,201 @@
+/* QPN ownership and sockets of a domain's folder, also after a kill. */
+#include "softefa/dev/child.h"
+#include "softefa/fabric/handshake.h"
+#include "softefa/fabric/registry.h"
+#include "softefa/fabric/segment.h"
+
+#include <fcntl.h>
+#include <set>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+
+namespace {
+
+using softefa::fabric::domain_identity;
+using softefa::fabric::registry;
+
+class registry_test : public nic::device_test {
+protected:
+    std::uint16_t own[65536]   = {};
+    std::uint64_t low_used[1024] = {};
+};
+
+TEST_F(registry_test, claims_rotate_and_never_repeat_at_once)
+{
+    registry r;
+    ASSERT_EQ(r.open(folder.c_str(), 1), base::status::ok);
+    std::set<std::uint16_t> seen;
+    for (int i = 0; i < 1000; ++i) {
+        auto qpn = r.claim(0, own, 255, low_used);
+        ASSERT_TRUE(static_cast<bool>(qpn));
+        EXPECT_TRUE(seen.insert(*qpn).second);
+        r.release(0, *qpn);
+    }
+}
+
+TEST_F(registry_test, low_bits_in_use_are_left_out)
+{
+    registry r;
+    ASSERT_EQ(r.open(folder.c_str(), 1), base::status::ok);
+    for (unsigned i = 0; i < 256; ++i)
+        if (i != 77)
+            low_used[i / 64] |= std::uint64_t{1} << (i % 64);
+    auto qpn = r.claim(0, own, 255, low_used);
+    ASSERT_TRUE(static_cast<bool>(qpn));
+    EXPECT_EQ(*qpn & 255, 77);
+    low_used[77 / 64] |= std::uint64_t{1} << (77 % 64);
+    EXPECT_EQ(r.claim(0, own, 255, low_used).error(), base::status::limit);
+}
+
+TEST_F(registry_test, owner_is_seen_by_others_until_it_is_killed)
+{
+    nic::child other([&](nic::pipe_end io) {
+        registry r;
+        if (r.open(folder.c_str(), 42) != base::status::ok)
+            return 1;
+        auto qpn = r.claim(3, own, 255, low_used);
+        io.put_word(qpn ? *qpn : 0);
+        std::uint32_t word;
+        return io.get(&word) ? 0 : 2;
+    });
+    std::uint32_t qpn = 0;
+    ASSERT_TRUE(other.end.get(&qpn));
+    ASSERT_NE(qpn, 0u);
+    registry r;
+    ASSERT_EQ(r.open(folder.c_str(), 43), base::status::ok);
+    EXPECT_EQ(r.owner(3, static_cast<std::uint16_t>(qpn)), 42u);
+    EXPECT_EQ(r.owner(2, static_cast<std::uint16_t>(qpn)), 0u) << "another device has QPNs of its own";
+    for (unsigned i = 0; i < 65536; ++i) // only that QPN is left: taken
+        own[i] = i == qpn ? 0 : 1;
+    EXPECT_EQ(r.claim(3, own, 255, low_used).error(), base::status::limit);
+    other.kill(SIGKILL);
+    other.reap();
+    EXPECT_EQ(r.owner(3, static_cast<std::uint16_t>(qpn)), 0u);
+    auto taken = r.claim(3, own, 255, low_used);
+    ASSERT_TRUE(static_cast<bool>(taken));
+    EXPECT_EQ(*taken, qpn);
+}
+
+TEST_F(registry_test, forked_child_does_not_keep_a_qpn)
+{
+    nic::child owner_process([&](nic::pipe_end io) {
+        registry r;
+        if (r.open(folder.c_str(), 42) != base::status::ok)
+            return 1;
+        auto qpn = r.claim(0, own, 255, low_used);
+        const pid_t grandchild = fork();
+        if (grandchild == 0) {
+            char byte;
+            (void)!read(io.fd, &byte, 1); // until the test lets go
+            _exit(0);
+        }
+        io.put_word(qpn ? *qpn : 0);
+        pause();
+        return 0;
+    });
+    std::uint32_t qpn = 0;
+    ASSERT_TRUE(owner_process.end.get(&qpn));
+    registry r;
+    ASSERT_EQ(r.open(folder.c_str(), 43), base::status::ok);
+    EXPECT_EQ(r.owner(0, static_cast<std::uint16_t>(qpn)), 42u);
+    owner_process.kill(SIGKILL);
+    owner_process.reap();
+    EXPECT_EQ(r.owner(0, static_cast<std::uint16_t>(qpn)), 0u);
+    owner_process.end.put_word(1);
+}
+
+TEST_F(registry_test, open_folder_of_others_is_refused)
+{
+    ASSERT_EQ(chmod(folder.c_str(), 0755), 0);
+    registry r;
+    EXPECT_EQ(r.open(folder.c_str(), 1), base::status::permission);
+}
+
+TEST_F(registry_test, sweep_removes_dead_sockets_and_keeps_live_ones)
+{
+    nic::child dead([&](nic::pipe_end io) {
+        registry r;
+        const bool ok = r.open(folder.c_str(), 0xdead) == base::status::ok && static_cast<bool>(r.listen());
+        io.put_word(ok);
+        pause();
+        return 0;
+    });
+    ASSERT_TRUE(dead.end.wait_word(1));
+    registry live, late;
+    ASSERT_EQ(live.open(folder.c_str(), 0xa11e), base::status::ok);
+    auto listener = live.listen();
+    ASSERT_TRUE(static_cast<bool>(listener));
+    auto there = live.connect(0xdead);
+    ASSERT_TRUE(static_cast<bool>(there));
+    ::close(*there);
+    dead.kill(SIGKILL);
+    dead.reap();
+    EXPECT_EQ(live.connect(0xdead).error(), base::status::peer_gone);
+    EXPECT_EQ(access((folder + "/000000000000dead.sock").c_str(), F_OK), 0);
+    ASSERT_EQ(late.open(folder.c_str(), 0x1a7e), base::status::ok);
+    auto second = late.listen();
+    ASSERT_TRUE(static_cast<bool>(second));
+    EXPECT_NE(access((folder + "/000000000000dead.sock").c_str(), F_OK), 0);
+    EXPECT_EQ(access((folder + "/000000000000a11e.sock").c_str(), F_OK), 0);
+    ::close(*listener);
+    ::close(*second);
+}
+
+TEST_F(registry_test, identity_depends_on_folder_and_domain)
+{
+    EXPECT_EQ(domain_identity(folder.c_str(), "a"), domain_identity(folder.c_str(), "a"));
+    EXPECT_NE(domain_identity(folder.c_str(), "a"), domain_identity(folder.c_str(), "b"));
+    const std::string other = folder + "/other";
+    EXPECT_NE(domain_identity(folder.c_str(), "a"), domain_identity(other.c_str(), "a"));
+}
+
+TEST_F(registry_test, segments_that_could_shrink_are_refused)
+{
+    using namespace softefa::fabric;
+    auto good = segment_create(9);
+    ASSERT_TRUE(static_cast<bool>(good));
+    EXPECT_NE(ftruncate(good->fd, 0), 0) << "sealed";
+    auto copy = segment_open_peer(dup(good->fd), 9);
+    ASSERT_TRUE(static_cast<bool>(copy));
+    EXPECT_EQ(segment_open_peer(dup(good->fd), 10).error(), base::status::protocol) << "another instance's";
+    const int loose = raw_memfd("loose", true);
+    ASSERT_EQ(ftruncate(loose, segment_size), 0);
+    EXPECT_EQ(segment_open_peer(loose, 9).error(), base::status::protocol);
+    EXPECT_EQ(segment_open_peer(eventfd(0, 0), 9).error(), base::status::protocol);
+    segment_close(*copy);
+    segment_close(*good);
+}
+
+TEST_F(registry_test, handshake_takes_only_proper_messages)
+{
+    using namespace softefa::fabric;
+    int pair[2];
+    ASSERT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+    const int event = eventfd(0, EFD_NONBLOCK);
+    auto      good  = segment_create(9);
+    EXPECT_EQ(message_receive(pair[1]).error(), base::status::no_resource);
+    ASSERT_EQ(message_send(pair[0], {message_kind::hello, 9, 8, good->fd, event}), base::status::ok);
+    auto m = message_receive(pair[1]);
+    ASSERT_TRUE(static_cast<bool>(m));
+    EXPECT_EQ(m->instance, 9u);
+    EXPECT_EQ(m->to, 8u);
+    ::close(m->segment);
+    ::close(m->wake);
+    ASSERT_EQ(message_send(pair[0], {message_kind::hello, 9, 8}), base::status::ok); // hello without descriptors
+    EXPECT_EQ(message_receive(pair[1]).error(), base::status::protocol);
+    ASSERT_EQ(message_send(pair[0], {message_kind::bye, 9, 8, good->fd, event}), base::status::ok); // bye with them
+    EXPECT_EQ(message_receive(pair[1]).error(), base::status::protocol);
+    ASSERT_EQ(::send(pair[0], "nonsense", 8, 0), 8);
+    EXPECT_EQ(message_receive(pair[1]).error(), base::status::protocol);
+    int pidfd = -1;
+    EXPECT_TRUE(peer_identify(pair[1], &pidfd));
+    EXPECT_GE(pidfd, 0);
+    ::close(pidfd);
+    ::close(pair[0]);
+    EXPECT_EQ(message_receive(pair[1]).error(), base::status::peer_gone);
+    ::close(pair[1]);
+    ::close(event);
+    segment_close(*good);
+}
+
+} // namespace
