@@ -1,0 +1,120 @@
+// The wrappers are installed from inside commands, in structs that libibverbs frees and makes again at the same addresses.
+#include "verbs_endpoint.h"
+
+#include <dirent.h>
+#include <set>
+
+namespace verbs {
+namespace {
+
+std::size_t open_fd_count()
+{
+    DIR        *folder = opendir("/proc/self/fd");
+    std::size_t count  = 0;
+    while (readdir(folder) != nullptr) {
+        ++count;
+    }
+    closedir(folder);
+    return count;
+}
+
+/// One message to oneself. False: it did not arrive.
+bool exchange_one(endpoint &e, std::uint32_t tag)
+{
+    ibv_ah *ah = e.ah_to(e);
+    if (ah == nullptr || e.recv(1, 0, 64) != 0 || e.send(2, e, ah, {e.sge(100, 8)}, 0, tag) != 0) {
+        return false;
+    }
+    const auto first = e.poll(), second = e.poll();
+    return first && second && first->status == IBV_WC_SUCCESS && second->status == IBV_WC_SUCCESS &&
+           (first->has_imm ? first->imm : second->imm) == tag;
+}
+
+TEST(verbs_lifetime, queues_made_again_a_thousand_times_in_two_contexts_keep_working)
+{
+    auto first = open_device(), second = open_device();
+    ASSERT_TRUE(first != nullptr && second != nullptr);
+    constexpr cq_kind  kinds[] = {cq_kind::plain, cq_kind::extended, cq_kind::efa_sgid};
+    std::set<ibv_cq *> addresses;
+    std::size_t        reused  = 0;
+    std::size_t        fds     = 0;
+    endpoint           resident(first.get(), {}); // lives through all of it
+    ASSERT_TRUE(resident.ok());
+    for (std::uint32_t round = 0; round < 1000; ++round) {
+        endpoint::options o;
+        o.kind        = kinds[round % 3];
+        o.with_events = round % 4 == 1;
+        endpoint mine(first.get(), o);
+        o.kind = kinds[(round / 3) % 3];
+        endpoint other(second.get(), o);
+        ASSERT_TRUE(mine.ok() && other.ok()) << round;
+        reused += !addresses.insert(mine.cq()).second;
+        ASSERT_TRUE(exchange_one(mine, round)) << round;
+        ASSERT_TRUE(exchange_one(other, round + 1)) << round;
+        if (round % 100 == 10) {
+            ASSERT_TRUE(exchange_one(resident, round)) << round;
+            const auto now = open_fd_count();
+            EXPECT_TRUE(fds == 0 || now == fds) << now << " fds, were " << fds;
+            fds = now;
+        }
+    }
+    EXPECT_GT(reused, 0u) << "no address came back: the test did not test";
+}
+
+TEST(verbs_lifetime, two_queue_pairs_share_a_queue_and_one_goes)
+{
+    auto              context = open_device();
+    endpoint::options o;
+    o.kind = cq_kind::extended;
+    endpoint owner(context.get(), o);
+    ASSERT_TRUE(owner.ok());
+    for (int i = 0; i < 50; ++i) {
+        ibv_qp_init_attr_ex attr{};
+        attr.send_cq = attr.recv_cq = owner.cq();
+        attr.cap                    = {4, 4, 1, 1, 0};
+        attr.qp_type                = IBV_QPT_DRIVER;
+        attr.pd                     = owner.pd();
+        attr.comp_mask              = IBV_QP_INIT_ATTR_PD;
+        efadv_qp_init_attr efa{};
+        ibv_qp            *extra = efadv_create_qp_ex(context.get(), &attr, &efa, sizeof(efa));
+        ASSERT_NE(nullptr, extra);
+        ASSERT_EQ(0, ibv_destroy_qp(extra));
+        ASSERT_TRUE(exchange_one(owner, 77));
+    }
+}
+
+TEST(verbs_lifetime, contexts_closed_and_opened_again_keep_working_and_leak_no_fd)
+{
+    std::size_t fds = 0;
+    for (int i = 0; i < 200; ++i) {
+        auto     context = open_device();
+        ASSERT_NE(nullptr, context) << i;
+        endpoint e(context.get(), {});
+        ASSERT_TRUE(e.ok() && exchange_one(e, 5)) << i;
+        const auto now = open_fd_count();
+        if (i == 5) {
+            fds = now;
+        } else if (i > 5) {
+            ASSERT_EQ(fds, now) << i;
+        }
+    }
+}
+
+TEST(verbs_lifetime, many_contexts_at_once_are_apart)
+{
+    std::vector<context_ptr>               contexts;
+    std::vector<std::unique_ptr<endpoint>> endpoints;
+    for (int i = 0; i < 16; ++i) {
+        contexts.push_back(open_device());
+        ASSERT_NE(nullptr, contexts.back());
+        endpoints.push_back(std::make_unique<endpoint>(contexts.back().get(), endpoint::options{}));
+        ASSERT_TRUE(endpoints.back()->ok());
+    }
+    for (auto &e : endpoints) {
+        EXPECT_TRUE(exchange_one(*e, 9));
+    }
+    endpoints.clear();
+}
+
+} // namespace
+} // namespace verbs

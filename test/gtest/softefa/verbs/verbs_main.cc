@@ -1,0 +1,76 @@
+/* Runs these tests with libsoftefa.so preloaded and a domain of their own, which is removed afterwards.
+ *
+ * The program starts itself again: the loader reads LD_PRELOAD only at the start of a process.
+ */
+#include <gtest/gtest.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <dlfcn.h>
+#include <ftw.h>
+#include <link.h>
+#include <string>
+#include <sys/wait.h>
+#include <unistd.h>
+
+namespace {
+
+int remove_entry(const char *path, const struct stat *, int, FTW *) { return remove(path); }
+
+/// A sanitizer's runtime must come first in LD_PRELOAD.
+std::string sanitizer_runtime()
+{
+    std::string found;
+    dl_iterate_phdr(
+        [](dl_phdr_info *object, std::size_t, void *argument) {
+            const std::string name = object->dlpi_name;
+            if (name.find("libasan.so") != std::string::npos || name.find("libtsan.so") != std::string::npos) {
+                *static_cast<std::string *>(argument) = name + ":";
+            }
+            return 0;
+        },
+        &found);
+    return found;
+}
+
+int run_preloaded(char **argv)
+{
+    char folder[] = "/tmp/softefa-test-XXXXXX";
+    if (mkdtemp(folder) == nullptr) {
+        perror("mkdtemp");
+        return 1;
+    }
+    const pid_t child = fork();
+    if (child == 0) {
+        setenv("LD_PRELOAD", (sanitizer_runtime() + SOFTEFA_LIBRARY).c_str(), 1);
+        setenv("SOFTEFA_REGISTRY_DIR", (std::string(folder) + "/domain").c_str(), 1);
+        setenv("VERBS_TEST_PRELOADED", "1", 1);
+        unsetenv("SYSFS_PATH");
+        execv("/proc/self/exe", argv);
+        perror("execv");
+        _exit(127);
+    }
+    int status = 1;
+    waitpid(child, &status, 0);
+    nftw(folder, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    if (WIFSIGNALED(status)) {
+        fprintf(stderr, "killed by signal %d\n", WTERMSIG(status));
+    }
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+}
+
+} // namespace
+
+int main(int argc, char **argv)
+{
+    if (dlsym(RTLD_DEFAULT, "softefa_settings_check") == nullptr) {
+        if (getenv("VERBS_TEST_PRELOADED") != nullptr) {
+            fprintf(stderr, "%s cannot be preloaded\n", SOFTEFA_LIBRARY);
+            return 1;
+        }
+        return run_preloaded(argv);
+    }
+    alarm(240); // a hang is a failure
+    testing::InitGoogleTest(&argc, argv);
+    return RUN_ALL_TESTS();
+}
