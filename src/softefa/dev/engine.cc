@@ -229,6 +229,8 @@ void engine_posted(handle h) noexcept
             return;
     }
     requester_fetch(*q);
+    if (e.asleep.load(std::memory_order_relaxed)) [[unlikely]]
+        engine_run(); // nobody polls, and nobody wakes the helper for what the process sends to itself
     engine_unlock();
 }
 
