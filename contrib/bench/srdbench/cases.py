@@ -117,12 +117,14 @@ def commands(case, tools, count, port, cores):
         if case.layout:
             client += ["-x", tools.transport, "-d", tools.uct_device, "-D", case.layout]
         return server, client
-    both = loader + [case.program, "-F", "-c", "SRD", "-s", str(case.size), "-n", str(count), "-p", str(port)]
+    # SRD needs the GID index: its address handles have no other form. ucx_perftest pins itself, perftest does not.
+    both = loader + [case.program, "-F", "-c", "SRD", "-x", "0", "-s", str(case.size), "-n", str(count), "-p", str(port)]
     if case.program == "ib_send_bw":
         both.append("-N")  # one time stamp per run instead of one per message
     if tools.verbs_device:
         both += ["-d", tools.verbs_device]
-    return both, both + ["127.0.0.1"]
+    pinned = [["taskset", "-c", str(core)] + both for core in cores]
+    return pinned[0], pinned[1] + ["127.0.0.1"]
 
 
 def verbs_device_of(uct_device):

@@ -99,7 +99,9 @@ class Commands(unittest.TestCase):
     def test_verbs_case_uses_srd_on_the_same_device(self):
         case = cases.Case("verbs", "bandwidth", "ib_send_bw", 8, "ib_send_bw")
         server, client = cases.commands(case, self.TOOLS, 1000, 5, (0, 1))
-        self.assertEqual(client, server + ["127.0.0.1"])
+        self.assertEqual(server[:3], ["taskset", "-c", "0"])
+        self.assertEqual(client[:3], ["taskset", "-c", "1"])
+        self.assertEqual(client[3:], server[3:] + ["127.0.0.1"])
         self.assertEqual(server[server.index("-c") + 1], "SRD")
         self.assertEqual(server[server.index("-d") + 1], "efa_0")
 
