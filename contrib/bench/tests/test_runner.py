@@ -102,7 +102,7 @@ class Commands(unittest.TestCase):
         self.assertEqual(server[:3], ["taskset", "-c", "0"])
         self.assertEqual(client[:3], ["taskset", "-c", "1"])
         self.assertEqual(client[3:], server[3:] + ["127.0.0.1"])
-        self.assertEqual(server[server.index("-c") + 1], "SRD")
+        self.assertEqual(server[server.index("ib_send_bw") + 3], "SRD")
         self.assertEqual(server[server.index("-d") + 1], "efa_0")
 
     def test_iterations_follow_time_and_stay_bounded(self):
