@@ -8,12 +8,12 @@ extern "C" {
 ucs_config_field_t uct_srd_iface_config_table[] = {
     {"", "", NULL, 0, UCS_CONFIG_TYPE_TABLE(uct_iface_config_table)},
 
-    {"TX_QUEUE_LEN", "512",
-     "Length of the send queue. One peer uses at most 256 of it (or half of a shorter queue), so that one peer that does\n"
-     "not answer leaves room for the others.",
+    {"TX_QUEUE_LEN", "240",
+     "Sends in flight. With the 16 slots kept for control messages the default makes a queue of 256. One peer uses at\n"
+     "most half of it (and at most 256), so that one peer that does not answer leaves room for the others.",
      offsetof(uct_srd_iface_config_t, tx_queue_len), UCS_CONFIG_TYPE_UINT},
 
-    {"TX_MAX_BUFS", "512",
+    {"TX_MAX_BUFS", "256",
      "Most bounce buffers for sends that are neither inline nor zero-copy. They are allocated 64 at a time, when needed;\n"
      "each takes a message (about 9 KiB).",
      offsetof(uct_srd_iface_config_t, tx_max_bufs), UCS_CONFIG_TYPE_UINT},

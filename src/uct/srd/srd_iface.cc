@@ -132,15 +132,16 @@ reg_pool::params pool_params(uct_srd_md_t *md, iface *f, std::size_t element_siz
 
 base::time_ns ns_of(double seconds) noexcept { return static_cast<base::time_ns>(seconds * 1e9); }
 
-constexpr std::uint32_t smallest_queue = 16;
+/// The fewest sends in flight that leave a window of four towards each of two peers.
+constexpr std::uint32_t smallest_queue = 8;
 
 std::uint32_t sq_of(const uct_srd_md_t *md, const uct_srd_iface_config_t &c) noexcept
 {
-    return clamp(c.tx_queue_len, smallest_queue + limits::control_slots, md->attr.max_sq_wr);
+    return clamp(c.tx_queue_len, smallest_queue, md->attr.max_sq_wr - limits::control_slots);
 }
 
 /// Half of a short queue at most: one peer that does not answer leaves room for the others.
-std::uint32_t window_of(std::uint32_t sq) noexcept { return clamp((sq - limits::control_slots) / 2, 4, limits::window_size); }
+std::uint32_t window_of(std::uint32_t sq) noexcept { return clamp(sq / 2, 4, limits::window_size); }
 
 std::uint32_t rx_queue_len_of(const uct_srd_md_t *md, const uct_srd_iface_config_t &c) noexcept
 {
@@ -168,7 +169,7 @@ iface::iface(uct_srd_md_t *m, const uct_srd_iface_config_t &c, const uct_iface_p
 {
     const std::uint32_t sq = sq_of(m, c);
 
-    tx.sq_free      = sq - limits::control_slots;
+    tx.sq_free      = sq;
     tx.control_free = limits::control_slots;
     tx.inline_max   = static_cast<std::uint16_t>(m->attr.inline_size);
     tx.payload_max  = static_cast<std::uint16_t>(m->attr.max_message_size - wire::long_size);
@@ -555,7 +556,7 @@ extern "C" ucs_status_t uct_srd_iface_open(uct_md_h tl_md, uct_worker_h worker, 
         ucs_error("srd: invalid alignment of active messages: a power of two is needed, an offset only with it");
         return UCS_ERR_INVALID_PARAM;
     }
-    if (md->attr.inline_size < wire::index_size + 8 || md->attr.max_message_size < 1024 || md->attr.max_message_size > UINT16_MAX) {
+    if (md->attr.inline_size < wire::index_size + 8 || md->attr.max_sq_wr < 2 * limits::control_slots || md->attr.max_message_size < 1024 || md->attr.max_message_size > UINT16_MAX) {
         ucs_error("srd: %s has unusable limits: %u inline bytes, messages of %zu", md->attr.ibdev_name, md->attr.inline_size,
                   md->attr.max_message_size);
         return UCS_ERR_UNSUPPORTED;

@@ -515,10 +515,7 @@ extern "C" ucs_status_t uct_srd_ep_am_short_iov(uct_ep_h tl_ep, uint8_t id, cons
     if (id >= UCT_AM_ID_MAX) [[unlikely]] {
         return tx_invalid_id(id);
     }
-    if (iovcnt > 1) [[unlikely]] {
-        return tx_invalid_iov(iovcnt);
-    }
-    for (size_t i = 0; i < iovcnt; ++i) {
+    for (size_t i = 0; i < iovcnt; ++i) { // any count: they are copied (UCP passes more than max_iov, too)
         if (iov[i].length > f->tx.short_max || iov[i].count > f->tx.short_max) [[unlikely]] {
             return tx_invalid_length("a short active message", iov[i].length, f->tx.short_max);
         }
