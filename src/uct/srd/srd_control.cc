@@ -263,7 +263,7 @@ peer *control_resolve(iface *f, const wire::long_header &h, std::uint16_t qpn, s
             return drop(counter::rx_dropped_stale);
         }
         const std::uint32_t past = p->epoch_remote;
-        peer_fail(f, p, UCS_ERR_CONNECTION_RESET, "new life of the peer", "the peer restarted, or gave us up", 0);
+        peer_fail(f, p, UCS_ERR_ENDPOINT_TIMEOUT, "new life of the peer", "the peer restarted, or gave us up", 0);
         p = f->peers.create(h.gid, qpn, h.qkey, base::clock_now_ns());
         if (p == nullptr) {
             return drop(counter::rx_dropped_no_peer);
@@ -335,7 +335,7 @@ bool control_receive(iface *f, peer *p, std::uint32_t imm, const unsigned char *
         case wire::nak_reason::no_address_handle:
             return true; // our hello is repeated anyway
         case wire::nak_reason::stale:
-            peer_fail(f, p, UCS_ERR_CONNECTION_RESET, "refused by the peer", "the peer gave up this connection", 0);
+            peer_fail(f, p, UCS_ERR_ENDPOINT_TIMEOUT, "refused by the peer", "the peer gave up this connection", 0);
             return true;
         case wire::nak_reason::version:
             peer_fail(f, p, UCS_ERR_UNSUPPORTED, "refused by the peer", "no common protocol version", 0);

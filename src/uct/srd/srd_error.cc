@@ -7,6 +7,8 @@ namespace {
 constexpr error_meaning unknown_code = {fault::peer, UCS_ERR_IO_ERROR, "unknown device status",
                                         "a newer device or driver than this transport knows"};
 
+// A peer that is gone is UCS_ERR_ENDPOINT_TIMEOUT whatever the device's reason: it is the status that UCP gives to every
+// later operation on the endpoint, and its tests compare the two. The reason is in the message.
 error_meaning of_device_status(std::uint32_t code) noexcept
 {
     switch (code) {
@@ -27,9 +29,9 @@ error_meaning of_device_status(std::uint32_t code) noexcept
         return {fault::operation, UCS_ERR_IO_ERROR, "bad remote address or key",
                 "the remote memory was deregistered, or the range is wrong"};
     case 8:
-        return {fault::peer, UCS_ERR_CONNECTION_RESET, "aborted by the peer", "the peer's queue pair was reset"};
+        return {fault::peer, UCS_ERR_ENDPOINT_TIMEOUT, "aborted by the peer", "the peer's queue pair was reset"};
     case 9:
-        return {fault::peer, UCS_ERR_CONNECTION_RESET, "no such queue pair", "the peer process ended or closed its interface"};
+        return {fault::peer, UCS_ERR_ENDPOINT_TIMEOUT, "no such queue pair", "the peer process ended or closed its interface"};
     case 10:
         return {fault::not_ready, UCS_ERR_NO_RESOURCE, "receiver not ready", "the peer is busy and posts no receives"};
     case 11:
@@ -39,7 +41,7 @@ error_meaning of_device_status(std::uint32_t code) noexcept
     case 13:
         return {fault::peer, UCS_ERR_ENDPOINT_TIMEOUT, "peer unresponsive", "the peer's host went down or the network is cut"};
     case 14:
-        return {fault::peer, UCS_ERR_CONNECTION_RESET, "peer does not know us", "the peer forgot our address handle"};
+        return {fault::peer, UCS_ERR_ENDPOINT_TIMEOUT, "peer does not know us", "the peer forgot our address handle"};
     case 15:
         return {fault::peer, UCS_ERR_ENDPOINT_TIMEOUT, "unreachable",
                 "the peer's host is down, or a security group forbids the traffic"};

@@ -91,6 +91,7 @@ struct iface {
         std::uint16_t payload_max = 0;   ///< am.max_bcopy, am.max_zcopy
         std::uint16_t control_free = 0;  ///< control slots of the send queue
         tx_buf *control_bufs = nullptr;
+        ibv_send_wr *bad_wr = nullptr;   ///< where verbs says which request it refused; posted one at a time, so not read
         ibv_sge inline_sge{};
         ibv_send_wr inline_wr{};         ///< one inline piece
         ibv_sge sge[2]{};
@@ -177,9 +178,24 @@ inline void complete_user(uct_completion_t *comp, ucs_status_t status) noexcept
 }
 
 // --- srd_tx.cc -----------------------------------------------------------------------------------------------------------
-void tx_complete(iface *f, op *o) noexcept;
-void tx_complete_error(iface *f, op *o, const ibv_wc &wc) noexcept;
 void tx_drain(iface *f, peer *p) noexcept;
+void tx_complete_uncommon(iface *f, op *o) noexcept;
+/// A send is complete. Here: an inline one that was never refused. Everything else is out of line.
+inline void tx_complete(iface *f, op *o) noexcept
+{
+    if (o->kind == op_kind::am_inline && o->user && !o->retried) [[likely]] {
+        ++f->tx.sq_free;
+        --f->tx.outstanding;
+        if (o->owner->tx.complete(o)) [[likely]] {
+            f->ops.put(o);
+        } else {
+            tx_drain(f, o->owner);
+        }
+        return;
+    }
+    tx_complete_uncommon(f, o);
+}
+void tx_complete_error(iface *f, op *o, const ibv_wc &wc) noexcept;
 /// Posts every waiting record of the peer that finds a slot; false if some still wait.
 bool tx_repost(iface *f, peer *p) noexcept;
 /// Ends the user's part of a record that is not in the send queue: its psn is sent without the user's data.

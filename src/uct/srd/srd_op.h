@@ -42,6 +42,7 @@ struct op {
     bool cancelled : 1; ///< its endpoint asked to cancel it: do not post it again with the user's data
     bool user : 1;      ///< counts as outstanding for flush of the interface
     bool retried : 1;   ///< the peer had no receive buffer for it at least once
+    std::uint8_t unused : 2; ///< 0
     struct ep *ep;      ///< who posted it; compared, never followed; null after that endpoint is gone
     union {
         unsigned char bytes[32]; ///< am_inline; longer where the device's inline size is

@@ -65,15 +65,18 @@ inline bool tx_ready(const iface *f, const ep *e, const peer *p) noexcept
     }
 }
 
-[[gnu::noinline, gnu::cold]] ucs_status_t tx_post_failed(iface *f, ep *e, int rc) noexcept
+/// The device did not take a request that was accepted: it waits and is posted again from progress, as after a refusal by
+/// the receiver. So a post needs no way back once its record, psn and slot are used, and nothing of it is lost.
+[[gnu::noinline, gnu::cold]] void tx_post_deferred(iface *f, const ibv_send_wr &wr) noexcept
 {
-    if (rc == ENOMEM || rc == EAGAIN) {
-        e->reasons |= reason_queue;
-        count(f, counter::tx_no_resource);
-        return UCS_ERR_NO_RESOURCE;
-    }
-    ucs_error("srd: posting a send failed: errno %d", rc);
-    return UCS_ERR_IO_ERROR;
+    auto *o = reinterpret_cast<op *>(wr.wr_id);
+    peer *p = o->owner;
+
+    ++f->tx.sq_free;
+    o->waiting = true;
+    ++p->waiting_count;
+    p->tx.hold();
+    control_want(f, p, want_repost);
 }
 
 /// A caller's mistake: it is named, nothing is changed.
@@ -95,8 +98,7 @@ inline bool tx_ready(const iface *f, const ep *e, const peer *p) noexcept
 
 inline int tx_post_inline(iface *f, const peer *p, op *o, const void *bytes, unsigned size) noexcept
 {
-    ibv_send_wr &wr     = f->tx.inline_wr;
-    ibv_send_wr *bad_wr = nullptr;
+    ibv_send_wr &wr = f->tx.inline_wr;
 
     f->tx.inline_sge.addr   = reinterpret_cast<std::uintptr_t>(bytes);
     f->tx.inline_sge.length = size;
@@ -105,14 +107,13 @@ inline int tx_post_inline(iface *f, const peer *p, op *o, const void *bytes, uns
     wr.wr.ud.ah             = p->ah;
     wr.wr.ud.remote_qpn     = p->qpn;
     wr.wr.ud.remote_qkey    = p->qkey;
-    return ibv_post_send(f->tx.qp, &wr, &bad_wr);
+    return ibv_post_send(f->tx.qp, &wr, &f->tx.bad_wr);
 }
 
 inline int tx_post_pieces(iface *f, const peer *p, op *o, const void *bytes, unsigned size, std::uint32_t lkey,
                           int piece_count) noexcept
 {
-    ibv_send_wr &wr     = f->tx.wr;
-    ibv_send_wr *bad_wr = nullptr;
+    ibv_send_wr &wr = f->tx.wr;
 
     f->tx.sge[0].addr    = reinterpret_cast<std::uintptr_t>(bytes);
     f->tx.sge[0].length  = size;
@@ -123,7 +124,7 @@ inline int tx_post_pieces(iface *f, const peer *p, op *o, const void *bytes, uns
     wr.wr.ud.ah          = p->ah;
     wr.wr.ud.remote_qpn  = p->qpn;
     wr.wr.ud.remote_qkey = p->qkey;
-    return ibv_post_send(f->tx.qp, &wr, &bad_wr);
+    return ibv_post_send(f->tx.qp, &wr, &f->tx.bad_wr);
 }
 
 inline void op_init(op *o, ep *e, peer *p, std::uint32_t imm, unsigned size, op_kind kind) noexcept
@@ -138,10 +139,11 @@ inline void op_init(op *o, ep *e, peer *p, std::uint32_t imm, unsigned size, op_
     o->cancelled = false;
     o->user      = true;
     o->retried   = false;
+    o->unused    = 0;
     o->ep        = e;
 }
 
-/// The post was accepted: the record, the psn and the slot are used.
+/// The record, the psn and the slot are used; the post follows and cannot fail any more.
 inline void tx_commit(iface *f, peer *p, op *o, unsigned payload_size, std::uint32_t flags) noexcept
 {
     f->ops.take_top();
@@ -157,7 +159,7 @@ inline void tx_commit(iface *f, peer *p, op *o, unsigned payload_size, std::uint
 }
 
 /// The first piece of a buffered message: its header is written in front of the payload that is there already.
-inline ucs_status_t tx_send_buf(iface *f, ep *e, peer *p, op *o, tx_buf *buf, std::uint8_t id, unsigned first_payload,
+inline void tx_send_buf(iface *f, ep *e, peer *p, op *o, tx_buf *buf, std::uint8_t id, unsigned first_payload,
                                 std::uint32_t flags, op_kind kind, int piece_count, unsigned payload_size) noexcept
 {
     const std::uint32_t imm = wire::imm_make(id, p->tx.next(), flags);
@@ -169,17 +171,16 @@ inline ucs_status_t tx_send_buf(iface *f, ep *e, peer *p, op *o, tx_buf *buf, st
         header_size = tx_put_header(f, p, buf->payload, flags);
     }
     op_init(o, e, p, imm, header_size + first_payload, kind);
-    o->ref.buf   = buf;
-    const int rc = tx_post_pieces(f, p, o, buf->payload - header_size, header_size + first_payload, buf->lkey, piece_count);
-    if (rc != 0) [[unlikely]] {
-        return tx_post_failed(f, e, rc);
-    }
+    o->ref.buf = buf;
     f->tx.bufs = buf->next;
     tx_commit(f, p, o, payload_size, flags);
     if (flags != 0) [[unlikely]] {
         tx_posted_long(f, p, flags);
     }
-    return UCS_OK;
+    if (tx_post_pieces(f, p, o, buf->payload - header_size, header_size + first_payload, buf->lkey, piece_count) != 0)
+        [[unlikely]] {
+        tx_post_deferred(f, f->tx.wr);
+    }
 }
 
 /// A bounce buffer, not yet taken from the free list; null after recording why.
@@ -213,7 +214,8 @@ template <class Fill>
         return UCS_ERR_NO_RESOURCE;
     }
     fill(buf->payload);
-    return tx_send_buf(f, e, p, f->ops.top(), buf, id, size, flags, op_kind::am_buf, 1, size);
+    tx_send_buf(f, e, p, f->ops.top(), buf, id, size, flags, op_kind::am_buf, 1, size);
+    return UCS_OK;
 }
 
 } // namespace
@@ -315,7 +317,7 @@ inline void tx_finish(iface *f, op *o, ucs_status_t status) noexcept
 
 } // namespace
 
-void tx_complete(iface *f, op *o) noexcept
+void tx_complete_uncommon(iface *f, op *o) noexcept
 {
     if (o->kind == op_kind::control) [[unlikely]] {
         control_complete(f, o);
@@ -454,6 +456,10 @@ bool tx_repost(iface *f, peer *p) noexcept
             }
             rc = tx_post_pieces(f, p, o, o->ref.buf->payload - header_size, o->length, o->ref.buf->lkey, piece_count);
         }
+        if (rc == EINVAL || rc == EIO) [[unlikely]] {
+            peer_fail(f, p, UCS_ERR_IO_ERROR, "the device refused a send", "the queue pair is in error", 0);
+            return true;
+        }
         if (rc != 0) {
             return false;
         }
@@ -497,11 +503,10 @@ extern "C" ucs_status_t uct_srd_ep_am_short(uct_ep_h tl_ep, uint8_t id, uint64_t
     base::store_le<std::uint32_t>(o->bytes, p->index_remote);
     std::memcpy(o->bytes + wire::index_size, &header, sizeof(header));
     base::copy_small(o->bytes + wire::index_size + sizeof(header), payload, length);
-    const int rc = tx_post_inline(f, p, o, o->bytes, wire::index_size + size);
-    if (rc != 0) [[unlikely]] {
-        return tx_post_failed(f, e, rc);
-    }
     tx_commit(f, p, o, size, 0);
+    if (tx_post_inline(f, p, o, o->bytes, wire::index_size + size) != 0) [[unlikely]] {
+        tx_post_deferred(f, f->tx.inline_wr);
+    }
     return UCS_OK;
 }
 
@@ -540,11 +545,10 @@ extern "C" ucs_status_t uct_srd_ep_am_short_iov(uct_ep_h tl_ep, uint8_t id, cons
     op_init(o, e, p, wire::imm_make(id, p->tx.next(), 0), static_cast<unsigned>(wire::index_size + size), op_kind::am_inline);
     base::store_le<std::uint32_t>(o->bytes, p->index_remote);
     fill(o->bytes + wire::index_size);
-    const int rc = tx_post_inline(f, p, o, o->bytes, static_cast<unsigned>(wire::index_size + size));
-    if (rc != 0) [[unlikely]] {
-        return tx_post_failed(f, e, rc);
-    }
     tx_commit(f, p, o, static_cast<unsigned>(size), 0);
+    if (tx_post_inline(f, p, o, o->bytes, static_cast<unsigned>(wire::index_size + size)) != 0) [[unlikely]] {
+        tx_post_deferred(f, f->tx.inline_wr);
+    }
     return UCS_OK;
 }
 
@@ -569,10 +573,10 @@ extern "C" ssize_t uct_srd_ep_am_bcopy(uct_ep_h tl_ep, uint8_t id, uct_pack_call
         return UCS_ERR_NO_RESOURCE;
     }
     // Resources are certain now: pack_cb runs at most once, and only for a message that is sent.
-    const size_t size         = pack_cb(buf->payload, arg);
-    const ucs_status_t status = tx_send_buf(f, e, p, f->ops.top(), buf, id, static_cast<unsigned>(size), flags,
-                                            op_kind::am_buf, 1, static_cast<unsigned>(size));
-    return status == UCS_OK ? static_cast<ssize_t>(size) : static_cast<ssize_t>(status);
+    const size_t size = pack_cb(buf->payload, arg);
+    tx_send_buf(f, e, p, f->ops.top(), buf, id, static_cast<unsigned>(size), flags, op_kind::am_buf, 1,
+                static_cast<unsigned>(size));
+    return static_cast<ssize_t>(size);
 }
 
 extern "C" ucs_status_t uct_srd_ep_am_zcopy(uct_ep_h tl_ep, uint8_t id, const void *header, unsigned header_length,
@@ -618,7 +622,7 @@ extern "C" ucs_status_t uct_srd_ep_am_zcopy(uct_ep_h tl_ep, uint8_t id, const vo
         f->tx.sge[1]   = {o->ref.address, o->ref.size, o->ref.lkey};
         piece_count    = 2;
     }
-    const ucs_status_t status = tx_send_buf(f, e, p, o, buf, id, header_length, flags, op_kind::am_zcopy, piece_count,
-                                            static_cast<unsigned>(header_length + size));
-    return status == UCS_OK ? UCS_INPROGRESS : status;
+    tx_send_buf(f, e, p, o, buf, id, header_length, flags, op_kind::am_zcopy, piece_count,
+                static_cast<unsigned>(header_length + size));
+    return UCS_INPROGRESS;
 }

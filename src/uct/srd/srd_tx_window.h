@@ -53,7 +53,7 @@ public:
     /// The record with psn next() was posted.
     void push(Record *record) noexcept
     {
-        assert(can_send());
+        check(can_send());
         record->sequenced = true;
         ++next_;
         append(record);
@@ -62,7 +62,7 @@ public:
     /// As push(), while the window is held: it stays held.
     void push_held(Record *record) noexcept
     {
-        assert(may_send());
+        check(may_send());
         record->sequenced = true;
         ++next_;
         stop_ = next_;
@@ -74,6 +74,25 @@ public:
     {
         record->sequenced = false;
         append(record);
+    }
+
+    /// `record` is complete. True if it was the head and is off the FIFO, and nothing behind it is done: the common case.
+    /// False: it is marked done, and pop() finds what can leave.
+    bool complete(Record *record) noexcept
+    {
+        Record *behind = record->next;
+        if (record == head_ && behind != nullptr && !behind->done) [[likely]] {
+            head_ = behind;
+            ++oldest_;
+            return true;
+        }
+        if (record == head_ && behind == nullptr) {
+            head_ = tail_ = nullptr;
+            ++oldest_;
+            return true;
+        }
+        record->done = true;
+        return false;
     }
 
     /// Takes the head if it is done; null otherwise. TXW-3, TXW-4.
@@ -131,6 +150,14 @@ public:
     }
 
 private:
+    /// TXW-1 and TXW-2 where SRD_DEBUG_ORACLE is defined: callers have just tested it, and the data path is not slowed by it.
+    static void check([[maybe_unused]] bool holds) noexcept
+    {
+#ifdef SRD_DEBUG_ORACLE
+        assert(holds);
+#endif
+    }
+
     void append(Record *record) noexcept
     {
         record->next = nullptr;
