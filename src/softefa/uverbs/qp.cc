@@ -12,7 +12,6 @@ namespace softefa::uverbs {
 namespace {
 
 enum : std::uint64_t { qpt_ud = 4, qpt_driver = 255 };
-enum : std::uint32_t { create_flag_sq_sig_all = 1u << 0 };
 enum : std::uint16_t { efa_flag_unsolicited = 1u << 0 };
 enum : std::uint32_t { cap_unsolicited = 1u << 6 };
 
@@ -68,7 +67,7 @@ int read_create(const request &command, dev::qp_request *ask_p, ib_uverbs_qp_cap
     case qpt_driver: ask_p->type = dev::qp_type::srd; break;
     default: return EOPNOTSUPP;
     }
-    if ((command.u32(UVERBS_ATTR_CREATE_QP_FLAGS) & ~create_flag_sq_sig_all) != 0 ||
+    if ((command.u32(UVERBS_ATTR_CREATE_QP_FLAGS) & ~IB_UVERBS_QP_CREATE_SQ_SIG_ALL) != 0 ||
         command.has(UVERBS_ATTR_CREATE_QP_SRQ_HANDLE) || command.has(UVERBS_ATTR_CREATE_QP_XRCD_HANDLE) ||
         command.has(UVERBS_ATTR_CREATE_QP_IND_TABLE_HANDLE) || command.has(UVERBS_ATTR_CREATE_QP_SOURCE_QPN)) {
         return EOPNOTSUPP;
@@ -137,7 +136,7 @@ int create(open_file &file, request &command)
     slot->device     = qp->qp;
     slot->user       = reinterpret_cast<const void *>(command.u64(UVERBS_ATTR_CREATE_QP_USER_HANDLE));
     slot->hooks      = &file.hooks;
-    slot->sq_sig_all = (command.u32(UVERBS_ATTR_CREATE_QP_FLAGS) & create_flag_sq_sig_all) != 0;
+    slot->sq_sig_all = (command.u32(UVERBS_ATTR_CREATE_QP_FLAGS) & IB_UVERBS_QP_CREATE_SQ_SIG_ALL) != 0;
     const int error  = answer(command, cap, *qp, object_publish(slot));
     if (error != 0) {
         (void)destroy_object(slot, dev::qp_destroy);
