@@ -25,7 +25,8 @@ using small_table = handle_table<int, object_kind::mr, 256>;
 
 TEST(handle_table, finds_live_handles_and_refuses_all_others)
 {
-    auto                    t = std::make_unique<small_table>();
+    static small_table      table; // its chunks stay for the life of the process
+    small_table            *t = &table;
     std::map<handle, int>   live;
     std::vector<handle>     dead;
     base::rng               random(5);
@@ -56,8 +57,10 @@ TEST(handle_table, finds_live_handles_and_refuses_all_others)
 
 TEST(handle_table, wrong_kind_zero_and_full)
 {
-    auto t = std::make_unique<small_table>();
-    auto other = std::make_unique<handle_table<int, object_kind::cq, 256>>();
+    static small_table                                table;
+    static handle_table<int, object_kind::cq, 256> others;
+    auto *t = &table;
+    auto *other = &others;
     handle h = 0, first = 0;
     t->insert(&first);
     EXPECT_EQ(other->find(first), nullptr);
