@@ -48,10 +48,12 @@ void print_device(const char *name, uint32_t part_id, const struct efadv_device_
     printf(", message %u B, inline %u B, queues %u/%u", max_message, attr.inline_buf_size, attr.max_sq_wr,
            attr.max_rq_wr);
     for (const auto &cap : cap_names) {
-        printf("%s%s", attr.device_caps & cap.bit ? ", " : "", attr.device_caps & cap.bit ? cap.name : "");
+        if (attr.device_caps & cap.bit) {
+            printf(", %s", cap.name);
+        }
     }
-    if (attr.device_caps & 1u) {
-        printf(" up to %u B", attr.max_rdma_size);
+    if (attr.max_rdma_size != 0) {
+        printf(", RDMA up to %u B", attr.max_rdma_size);
     }
     printf("\n");
 }

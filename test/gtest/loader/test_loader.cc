@@ -17,7 +17,7 @@ using names = std::set<std::string>;
 /// Runs a probe and gives the modules that it saw, without version suffixes.
 names modules(const std::string &probe, const std::string &library, bool with_loader, const std::string &module_dir = MODULE_DIR)
 {
-    std::string command = "env -u LD_PRELOAD -u UCX_MODULE_DIR ";
+    std::string command = "env -u LD_PRELOAD -u UCX_MODULE_DIR ASAN_OPTIONS=detect_leaks=0 ";
     if (with_loader) {
         std::string preload = LOADER;
         std::ifstream maps("/proc/self/maps");
@@ -28,7 +28,7 @@ names modules(const std::string &probe, const std::string &library, bool with_lo
                 break;
             }
         }
-        command += "LD_PRELOAD=" + preload + " UCX_MODULE_DIR=" + module_dir + " ASAN_OPTIONS=detect_leaks=0 ";
+        command += "LD_PRELOAD=" + preload + " UCX_MODULE_DIR=" + module_dir + " ";
     }
     command += probe + " " + library;
     FILE *pipe = popen(command.c_str(), "r");
