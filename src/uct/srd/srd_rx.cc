@@ -13,6 +13,7 @@
  */
 #include "uct/srd/srd_iface.h"
 
+#include <cstring>
 #include <cstdlib>
 #include <endian.h>
 #include <new>
@@ -36,9 +37,9 @@ extern "C" void rx_release_desc(uct_recv_desc_t *self, void *)
 /// The user keeps the descriptor: it will come back through the pointer in front of the headroom.
 [[gnu::noinline]] void rx_hold_desc(iface *f, rx_desc *d, unsigned char *payload) noexcept
 {
-    void *desc = payload - f->rx.headroom;
-
-    uct_recv_desc(desc) = &d->release;
+    // The slot is as aligned as the payload, which follows headers of 4 bytes: a plain store would be undefined.
+    uct_recv_desc_t *release = &d->release;
+    std::memcpy(payload - f->rx.headroom - sizeof(release), &release, sizeof(release));
     ++f->rx.held;
 }
 
