@@ -92,34 +92,29 @@ void pending_append(ep *e, uct_pending_req_t *req) noexcept
     e->pending_tail = req;
 }
 
-/// Runs one endpoint's queue until it is empty or a request cannot go on. Returns how many were called.
-unsigned pending_dispatch_ep(ep *e) noexcept
+/// Calls the oldest request of one endpoint. True if it went on: the endpoint may get another turn.
+bool pending_dispatch_one(ep *e) noexcept
 {
-    unsigned called = 0;
+    uct_pending_req_t *req = e->pending_head;
 
     e->gate &= static_cast<std::uint8_t>(~gate_pending); // posts from inside are in turn
-    while (uct_pending_req_t *req = e->pending_head) {
-        // Off the queue before the call: a request that says OK may already be freed.
-        e->pending_head = next_of(req);
-        if (e->pending_head == nullptr) {
-            e->pending_tail = nullptr;
-        }
-        ++called;
-        const ucs_status_t status = req->func(req);
-        if (status == UCS_OK) {
-            continue;
-        }
+    // Off the queue before the call: a request that says OK may already be freed.
+    e->pending_head = next_of(req);
+    if (e->pending_head == nullptr) {
+        e->pending_tail = nullptr;
+    }
+    const ucs_status_t status = req->func(req);
+    if (status != UCS_OK) { // UCS_INPROGRESS: it has more to send; anything else: it cannot now
         next_of(req) = e->pending_head;
         if (e->pending_head == nullptr) {
             e->pending_tail = req;
         }
         e->pending_head = req;
-        break; // UCS_INPROGRESS: it has more, the next endpoint's turn comes first; anything else: it cannot now
     }
     if (e->pending_head != nullptr) {
         e->gate |= gate_pending;
     }
-    return called;
+    return status == UCS_OK || status == UCS_INPROGRESS;
 }
 
 void peer_attach(peer *p, ep *e) noexcept
@@ -238,23 +233,32 @@ unsigned peer_report(iface *f, peer *p) noexcept
 
 unsigned pending_dispatch(iface *f) noexcept
 {
-    unsigned called = 0;
+    unsigned called = 0, idle = 0;
 
-    for (unsigned turn = 0; turn < limits::pending_per_turn && f->pending_ring != nullptr; ++turn) {
-        ep *e = f->pending_ring;
-        if (turn != 0 && f->tx.sq_free == 0) {
-            break;
-        }
-        f->pending_ring = e->pending_next; // the next turn is another endpoint's
+    // One request an endpoint, round and round: one with a long queue does not keep the others waiting. `idle` counts
+    // endpoints in a row that could not go on; a whole round of them, or a bound on both counts, ends the turn.
+    while (f->pending_ring != nullptr && called < limits::pending_per_turn && idle < limits::pending_per_turn) {
+        ep *e           = f->pending_ring;
+        const bool last = e->pending_next == e;
+        f->pending_ring = e->pending_next;
         if ((e->gate & gate_failed) || !reasons_gone(f, e)) {
-            if (e->pending_next == e) {
+            if (last || f->tx.sq_free == 0) {
                 break;
             }
+            ++idle;
             continue;
         }
-        called += pending_dispatch_ep(e);
+        ++called;
+        const bool went_on = pending_dispatch_one(e);
         if (e->pending_head == nullptr) {
             ring_remove(f, e);
+        }
+        if (went_on) {
+            idle = 0;
+        } else if (last) {
+            break;
+        } else {
+            ++idle;
         }
     }
     return called;
