@@ -56,6 +56,7 @@ void store(cq &c, const cqe_bytes &entry) noexcept
         words[2] = entry.words[2];
         words[3] = entry.words[3];
     }
+    tsan_published(&c);
     const std::uint64_t first = phase ? entry.words[0] | wqe::cqe_phase : entry.words[0];
     reinterpret_cast<std::atomic<std::uint64_t> *>(place)->store(first, std::memory_order_release);
     ++c.produced;

@@ -271,8 +271,10 @@ void engine_poll(handle) noexcept
 void engine_consumed(handle h, unsigned count) noexcept
 {
     cq *c = objects().cqs.find(h);
-    if (c != nullptr)
-        c->consumed.fetch_add(count, std::memory_order_release);
+    if (c == nullptr)
+        return;
+    tsan_observed(c);
+    c->consumed.fetch_add(count, std::memory_order_release);
 }
 
 void engine_arm(handle h) noexcept
