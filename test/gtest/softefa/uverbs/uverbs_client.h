@@ -7,6 +7,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
@@ -65,12 +66,13 @@ public:
             header_.num_attrs = static_cast<std::uint16_t>(attrs_.size());
         }
         memcpy(bytes.data(), &header_, sizeof(header_));
-        memcpy(bytes.data() + sizeof(header_), attrs_.data(), attrs_.size() * sizeof(ib_uverbs_attr));
+        std::copy_n(reinterpret_cast<const std::uint8_t *>(attrs_.data()), attrs_.size() * sizeof(ib_uverbs_attr),
+                    bytes.begin() + sizeof(header_));
         int error = 0;
         if (!file_ioctl(fd, bytes.data(), &error)) {
             return ENOTTY;
         }
-        memcpy(attrs_.data(), bytes.data() + sizeof(header_), attrs_.size() * sizeof(ib_uverbs_attr));
+        std::copy(bytes.begin() + sizeof(header_), bytes.end(), reinterpret_cast<std::uint8_t *>(attrs_.data()));
         return error;
     }
     const ib_uverbs_attr &attr(std::uint16_t id) const

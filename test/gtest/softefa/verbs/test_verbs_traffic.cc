@@ -210,6 +210,23 @@ TEST_P(verbs_traffic, send_errors_concern_one_request_only)
     expect_sent(7);
 }
 
+TEST_P(verbs_traffic, ud_message_arrives_behind_a_grh)
+{
+    endpoint::options o;
+    o.ud = true;
+    make(o);
+    strcpy(a->buffer(), "datagram");
+    memset(b->buffer(), 0x55, 200);
+    ASSERT_EQ(0, b->recv(7, 0, 100));
+    ASSERT_EQ(0, a->send(3, *b, ah, {a->sge(0, 9)}));
+    expect_sent(3);
+    const auto c = b->poll();
+    ASSERT_TRUE(c.has_value());
+    EXPECT_EQ(49u, c->byte_len);
+    EXPECT_STREQ("datagram", b->buffer() + 40);
+    EXPECT_EQ(0x55, b->buffer()[50]);
+}
+
 TEST_P(verbs_traffic, completion_event_wakes_and_unread_event_does_not_block_destroy)
 {
     endpoint::options o;
