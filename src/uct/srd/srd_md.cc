@@ -47,7 +47,8 @@ extern "C" ucs_status_t uct_srd_md_query(uct_md_h uct_md, uct_md_attr_t *attr) n
     const uct_srd_md_t *md = uct_srd_md(uct_md);
     *attr = {};
     attr->cap.max_reg          = md->attr.max_mr_size;
-    attr->cap.flags            = UCT_MD_FLAG_REG | UCT_MD_FLAG_NEED_MEMH | UCT_MD_FLAG_NEED_RKEY;
+    attr->cap.flags            = UCT_MD_FLAG_REG | UCT_MD_FLAG_NEED_MEMH | UCT_MD_FLAG_NEED_RKEY |
+                                 (md->offers_invalidate ? UCT_MD_FLAG_INVALIDATE : 0);
     attr->cap.reg_mem_types    = UCS_BIT(UCS_MEMORY_TYPE_HOST);
     attr->cap.access_mem_types = UCS_BIT(UCS_MEMORY_TYPE_HOST);
     attr->reg_cost             = md->reg_cost;
@@ -105,6 +106,9 @@ extern "C" ucs_status_t uct_srd_mem_dereg(uct_md_h uct_md, const uct_md_mem_dere
     if (!invalidate) {
         srd::reg_put(uct_srd_md(uct_md), mem);
         return UCS_OK;
+    }
+    if (!uct_srd_md(uct_md)->offers_invalidate) {
+        return UCS_ERR_UNSUPPORTED;
     }
     if (!(params->field_mask & UCT_MD_MEM_DEREG_FIELD_COMPLETION) || params->comp == nullptr) {
         return UCS_ERR_INVALID_PARAM;

@@ -41,6 +41,7 @@ typedef struct uct_srd_md {
     ucs_rcache_t          *rcache;   ///< null when registrations are not cached
     ucs_linear_func_t      reg_cost; ///< seconds, as a function of the size
     uct_srd_md_counters_t  counters;
+    bool                   offers_invalidate; ///< off until one-sided operations make it matter; set by md_open
     ucs_cpu_set_t          local_cpus; ///< near the device; all of them if sysfs does not say
 } uct_srd_md_t;
 

@@ -333,6 +333,8 @@ TEST_P(srd_reg, md_ops_register_pack_and_unpack_a_key)
     params.field_mask = UCT_MD_MEM_DEREG_FIELD_MEMH | UCT_MD_MEM_DEREG_FIELD_FLAGS;
     params.memh       = memh;
     params.flags      = UCT_MD_MEM_DEREG_FLAG_INVALIDATE;
+    EXPECT_EQ(UCS_ERR_UNSUPPORTED, uct_srd_md_ops.mem_dereg(md, &params)); // not offered, and nothing happened
+    md_.offers_invalidate = true;
     EXPECT_EQ(UCS_ERR_INVALID_PARAM, uct_srd_md_ops.mem_dereg(md, &params)); // nobody to tell
 
     uct_completion_t comp = {};
@@ -354,6 +356,9 @@ TEST_P(srd_reg, md_query_tells_what_the_domain_offers)
     ASSERT_EQ(UCS_OK, uct_srd_md_ops.query(&md_.super, &attr));
     EXPECT_EQ(uint64_t(UCT_MD_FLAG_REG | UCT_MD_FLAG_NEED_MEMH | UCT_MD_FLAG_NEED_RKEY), attr.cap.flags);
     EXPECT_EQ(size_t(UCT_SRD_RKEY_PACKED_SIZE), attr.rkey_packed_size);
+    md_.offers_invalidate = true;
+    ASSERT_EQ(UCS_OK, uct_srd_md_ops.query(&md_.super, &attr));
+    EXPECT_TRUE(attr.cap.flags & UCT_MD_FLAG_INVALIDATE);
     EXPECT_EQ(1ul << 40, attr.cap.max_reg);
     EXPECT_EQ(UCS_BIT(UCS_MEMORY_TYPE_HOST), attr.cap.reg_mem_types);
     EXPECT_EQ(0u, attr.cap.detect_mem_types);
