@@ -75,7 +75,9 @@ bool control_send(iface *f, peer *p, wire::control type) noexcept
     }
     *o         = {};
     o->owner   = p;
-    o->imm     = wire::imm_make(static_cast<unsigned>(type), psn, header_flags | wire::imm_control);
+    o->imm     = wire::imm_make(static_cast<unsigned>(type), psn,
+                                header_flags | wire::imm_control |
+                                    (type == wire::control::probe ? wire::imm_want_consumed : 0));
     o->length  = static_cast<std::uint16_t>(header_size + body_size);
     o->kind    = op_kind::control;
     o->ref.buf = buf;
@@ -418,6 +420,13 @@ void timer_fire(iface *f, peer *p, base::time_ns now) noexcept
             control_want(f, p, want_hello);
         }
         timer_arm(f, p, p->hello_due);
+    }
+    if (p->eps != nullptr && p->waiting_count == 0 && !p->tx.may_send()) {
+        // WIRE 6.9: out of credits. What is outstanding would tell of the peer's death; with nothing outstanding, ask.
+        if (p->tx.empty() && p->control_in_flight == 0) {
+            control_want(f, p, want_probe);
+        }
+        timer_arm(f, p, now + limits::stall_probe_ns);
     }
     if (p->want != 0) {
         control_want(f, p, 0);

@@ -49,7 +49,10 @@ inline constexpr unsigned pending_per_turn = 64;
 
 /// Progress calls between two looks at the clock, with no timer armed and with one armed.
 inline constexpr std::uint32_t idle_tick  = 4096;
-inline constexpr std::uint32_t armed_tick = 16;
+inline constexpr std::uint32_t armed_tick = 64;
+
+/// A sender that has used up its credits and has nothing outstanding asks this often whether the receiver still exists.
+inline constexpr std::uint64_t stall_probe_ns = 100'000'000;
 
 /// A released slot keeps its index this long before another peer may get it.
 inline constexpr std::uint64_t slot_quiet_ns = 1'000'000'000;

@@ -42,6 +42,9 @@ inline bool tx_ready(const iface *f, const ep *e, const peer *p) noexcept
     if (!tx_window_open(p)) {
         e->reasons |= reason_window;
         count(f, counter::tx_no_resource);
+        if (!p->in_timers) { // with nothing outstanding, only a probe can tell that the grants will never come
+            timer_arm(f, p, base::clock_now_ns() + limits::stall_probe_ns);
+        }
         return UCS_ERR_NO_RESOURCE;
     }
     flags = p->state == peer_state::fresh ? wire::imm_long : (p->want & want_credit) ? wire::imm_credit : 0;
