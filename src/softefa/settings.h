@@ -36,7 +36,7 @@ struct device_limits {
     std::uint32_t mtu                 = 8928;       ///< largest SEND, bytes
     std::uint32_t max_rdma_size       = 1u << 30;   ///< bytes; 0 = no RDMA
     std::uint16_t vendor_part_id      = 0xefa2;
-    std::uint32_t device_caps         = 0x7f;       ///< efa-device.md 4.3, "device_caps bits"
+    std::uint32_t device_caps         = 0x7f;       ///< capability bits as in docs/device-abi.md, section 4
 };
 
 struct settings {
