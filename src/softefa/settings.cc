@@ -89,11 +89,11 @@ constexpr variable variables[] = {
     {"RNR_TIMER", value_kind::number, 1, 1000000, nullptr, TOP(rnr_timer_us), false, "microseconds before an RNR retry"},
     {"LOG_LEVEL", value_kind::level, 0, 4, "none, error, warn, info, debug or 0..4", TOP(log_level), false,
      "what is written to standard error"},
-    {"MAX_QP", value_kind::number, 1, 65536, nullptr, LIMIT(max_qp), true, "queue pairs of a context"},
-    {"MAX_CQ", value_kind::number, 1, 65535, nullptr, LIMIT(max_cq), true, "completion queues of a context"},
+    {"MAX_QP", value_kind::number, 1, 4096, nullptr, LIMIT(max_qp), true, "queue pairs of a context"},
+    {"MAX_CQ", value_kind::number, 1, 8192, nullptr, LIMIT(max_cq), true, "completion queues of a context"},
     {"MAX_CQE", value_kind::number, 1, 32768, nullptr, LIMIT(max_cqe), true, "entries of a completion queue"},
-    {"MAX_MR", value_kind::number, 1, 1048576, nullptr, LIMIT(max_mr), true, "memory regions of a context"},
-    {"MAX_PD", value_kind::number, 1, 65535, nullptr, LIMIT(max_pd), true, "protection domains of a context"},
+    {"MAX_MR", value_kind::number, 1, 262144, nullptr, LIMIT(max_mr), true, "memory regions of a context"},
+    {"MAX_PD", value_kind::number, 1, 4096, nullptr, LIMIT(max_pd), true, "protection domains of a context"},
     {"MAX_AH", value_kind::number, 1, 65535, nullptr, LIMIT(max_ah), true, "address handles of a context"},
     {"MAX_SQ_WR", value_kind::number, 1, 32768, nullptr, LIMIT(max_sq_wr), true, "work requests of a send queue"},
     {"MAX_RQ_WR", value_kind::number, 1, 32768, nullptr, LIMIT(max_rq_wr), true, "descriptors of a receive queue"},
@@ -243,8 +243,7 @@ void apply_profile(settings *settings_p)
         break;
     case profile::efa2: break; // the defaults of device_limits
     case profile::efa3:
-        limits.vendor_part_id = 0xefa3;
-        limits.inline_size_ex = 80;
+        limits.inline_size_ex = 80; // the part id stays: rdma-core before 53 does not know 0xefa3 and would show no device
         break;
     }
 }
@@ -394,7 +393,9 @@ std::size_t settings_signature(const settings &values, char *text, std::size_t s
     std::size_t used = 0;
     for (const auto &v : variables) {
         // Profile, count and limits describe the devices; seed, reordering, timers and logging are each process's own.
-        if (v.shared) {
+        if (v.kind == value_kind::profile_name) {
+            append(text, size, &used, "%s%s=%s\n", prefix, v.name, profile_names[v.get(values)]);
+        } else if (v.shared) {
             append(text, size, &used, "%s%s=%llu\n", prefix, v.name, static_cast<unsigned long long>(v.get(values)));
         }
     }

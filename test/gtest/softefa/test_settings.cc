@@ -85,6 +85,7 @@ TEST(settings, parse_bad_value_names_variable_value_and_range)
         {"SOFTEFA_REGISTRY_DIR=relative", "an absolute path"},
         {"SOFTEFA_LOG_LEVEL=5", "none, error, warn, info, debug"},
         {"SOFTEFA_MTU=100", "256..9216"},
+        {"SOFTEFA_MAX_QP=4097", "1..4096"},
         {"SOFTEFA_VENDOR_PART_ID=0xefb0", "0xefa0..0xefa4"},
         {"SOFTEFA_DEVICE_CAPS=0x80", "0..0x7f"},
     };
@@ -110,6 +111,8 @@ TEST(settings, parse_profile_sets_limits_that_a_variable_overrides_in_any_order)
     EXPECT_EQ(0xefa0u, parse({"SOFTEFA_PROFILE=efa0"}).values.limits.vendor_part_id);
     EXPECT_EQ(0u, parse({"SOFTEFA_PROFILE=efa0"}).values.limits.max_rdma_size);
     EXPECT_EQ(0x05u, parse({"SOFTEFA_PROFILE=efa1"}).values.limits.device_caps);
+    EXPECT_EQ(80u, parse({"SOFTEFA_PROFILE=efa3"}).values.limits.inline_size_ex);
+    EXPECT_EQ(0xefa2u, parse({"SOFTEFA_PROFILE=efa3"}).values.limits.vendor_part_id) << "visible to every rdma-core";
     EXPECT_EQ(0x01u, parse({"SOFTEFA_DEVICE_CAPS=1", "SOFTEFA_PROFILE=efa1"}).values.limits.device_caps);
     EXPECT_EQ(0x01u, parse({"SOFTEFA_PROFILE=efa1", "SOFTEFA_DEVICE_CAPS=1"}).values.limits.device_caps);
 }
@@ -131,7 +134,8 @@ TEST(settings, signature_tells_devices_apart_but_not_private_choices)
     const std::string plain = signature({});
     EXPECT_EQ(plain, signature({"SOFTEFA_SEED=7", "SOFTEFA_REORDER=0", "SOFTEFA_LOG_LEVEL=4", "SOFTEFA_RNR_TIMER=5"}));
     EXPECT_NE(plain, signature({"SOFTEFA_DEVICES=2"}));
-    EXPECT_NE(plain, signature({"SOFTEFA_PROFILE=efa1"}));
+    EXPECT_EQ(0u, signature({"SOFTEFA_PROFILE=efa1"}).find("SOFTEFA_PROFILE=efa1\n"));
+    EXPECT_NE(plain, signature({"SOFTEFA_PROFILE=efa3"}));
     EXPECT_NE(plain, signature({"SOFTEFA_MAX_AH=7"}));
 }
 
