@@ -191,6 +191,7 @@ iface::iface(uct_srd_md_t *m, const uct_srd_iface_config_t &c, const uct_iface_p
     rx.low_water      = clamp(rx.queue_len / 4, 1, rx.queue_len);
     rx.headroom       = static_cast<std::uint32_t>((params.field_mask & UCT_IFACE_PARAM_FIELD_RX_HEADROOM) ? params.rx_headroom : 0);
     rx.payload_offset = payload_offset_of(params);
+    rx.alignment      = static_cast<std::uint32_t>(alignment_of(params) < 64 ? 64 : alignment_of(params));
     rx.realign        = alignment_of(params) > 8 || (params.field_mask & UCT_IFACE_PARAM_FIELD_AM_ALIGNMENT);
 
     rnr_timeout    = ns_of(c.rnr_timeout);
@@ -390,6 +391,9 @@ static void uct_srd_iface_close(uct_iface_h tl_iface) noexcept
 
     uct_base_iface_progress_disable(tl_iface, UCT_PROGRESS_SEND | UCT_PROGRESS_RECV);
     f->closing = true; // handlers of the user may be gone: what arrives now is dropped
+    for (std::uint32_t slot = 0; slot < f->peers.slots_used(); ++slot) {
+        f->peers.at(slot)->key = 0; // no message takes the common path any more
+    }
     say_goodbye(f);
     report(f);
     const int rc = ibv_destroy_qp(f->tx.qp);

@@ -109,6 +109,7 @@ struct iface {
         std::uint32_t headroom   = 0;       ///< bytes the user wants before the payload
         std::uint32_t held       = 0;       ///< descriptors the user keeps
         std::uint32_t payload_offset = 0;   ///< from the descriptor to the payload after a short header
+        std::uint32_t alignment  = 64;      ///< of every element
         bool realign             = false;   ///< the user wants an alignment that longer headers would break
         rx_ring<limits::window_size> *rings = nullptr; ///< free reorder rings
     } rx;

@@ -117,8 +117,8 @@ void rx_deliver_any(iface *f, peer *p, rx_desc *d) noexcept
 rx_desc *rx_copy_out(iface *f, rx_desc *d) noexcept
 {
     const std::size_t before = f->rx.payload_offset - wire::index_size;
-    auto *copy               = static_cast<rx_desc *>(std::aligned_alloc(
-        alignof(rx_desc), (before + d->size + alignof(rx_desc) - 1) & ~(alignof(rx_desc) - 1)));
+    const std::size_t align  = f->rx.alignment;
+    auto *copy = static_cast<rx_desc *>(std::aligned_alloc(align, (before + d->size + align - 1) & ~(align - 1)));
     if (copy == nullptr) {
         return nullptr;
     }
@@ -455,6 +455,7 @@ std::uint32_t rx_await_sends(iface *f, const ep *e, std::uint32_t count) noexcep
         }
     }
     const base::time_ns deadline = base::clock_now_ns() + f->close_timeout;
+    f->polling = true;
     do {
         ibv_wc wc;
         // Each stashed completion holds a send record or a receive: there cannot be more than the queue has entries.
@@ -472,6 +473,7 @@ std::uint32_t rx_await_sends(iface *f, const ep *e, std::uint32_t count) noexcep
             }
         }
     } while (count != 0 && base::clock_now_ns() < deadline);
+    f->polling = false;
     return count;
 }
 

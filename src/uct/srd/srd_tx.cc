@@ -304,12 +304,11 @@ inline void tx_finish(iface *f, op *o, ucs_status_t status) noexcept
         tx_buf_put(f, o->ref.buf);
         if (o->kind == op_kind::am_zcopy) {
             uct_completion_t *comp = o->ref.comp;
-            ep *e                = o->ep;
-            const bool cancelled = o->cancelled;
+            const bool cancelled   = o->cancelled;
             o->ref.comp            = nullptr;
             complete_user(comp, cancelled && status != UCS_OK ? UCS_ERR_CANCELED : status);
-            if (cancelled && e != nullptr) [[unlikely]] {
-                cancel_step(f, e);
+            if (cancelled && o->ep != nullptr) [[unlikely]] { // the callback may have destroyed the endpoint
+                cancel_step(f, o->ep);
             }
         }
     }
@@ -370,11 +369,10 @@ void tx_not_ready(iface *f, op *o) noexcept
         p->rnr_since = now;
     }
     if (o->cancelled) {
-        ep *e = o->ep;
         tx_withdraw(f, o, UCS_ERR_CANCELED);
         o->cancelled = false;
-        if (e != nullptr) {
-            cancel_step(f, e);
+        if (o->ep != nullptr) {
+            cancel_step(f, o->ep);
         }
     }
     o->waiting = true;
@@ -416,12 +414,11 @@ void tx_complete_error(iface *f, op *o, const ibv_wc &wc) noexcept
     case fault::operation: {
         count(f, counter::tx_failed);
         ucs_debug("srd: a send failed locally: %s (device status %u): %s", e.meaning, wc.vendor_err, e.cause);
-        ep *posted_by        = o->ep;
         const bool cancelled = o->cancelled;
         tx_withdraw(f, o, cancelled ? UCS_ERR_CANCELED : e.status);
         o->cancelled = false;
-        if (cancelled && posted_by != nullptr) {
-            cancel_step(f, posted_by);
+        if (cancelled && o->ep != nullptr) {
+            cancel_step(f, o->ep);
         }
         o->waiting = true;
         ++p->waiting_count;
@@ -497,7 +494,7 @@ extern "C" ucs_status_t uct_srd_ep_am_short(uct_ep_h tl_ep, uint8_t id, uint64_t
     if (size + wire::index_size > f->tx.inline_max || !tx_ready(f, e, p)) [[unlikely]] {
         return tx_short_by_copy(f, e, id, size, [=](unsigned char *to) {
             std::memcpy(to, &header, sizeof(header));
-            std::memcpy(to + sizeof(header), payload, length);
+            base::copy_small(to + sizeof(header), payload, length);
         });
     }
 
@@ -535,7 +532,7 @@ extern "C" ucs_status_t uct_srd_ep_am_short_iov(uct_ep_h tl_ep, uint8_t id, cons
     const auto fill = [=](unsigned char *to) {
         for (size_t i = 0; i < iovcnt; ++i) {
             for (unsigned k = 0; k < iov[i].count; ++k) {
-                std::memcpy(to, static_cast<const unsigned char *>(iov[i].buffer) + k * iov[i].stride, iov[i].length);
+                base::copy_small(to, static_cast<const unsigned char *>(iov[i].buffer) + k * iov[i].stride, iov[i].length);
                 to += iov[i].length;
             }
         }
@@ -613,7 +610,7 @@ extern "C" ucs_status_t uct_srd_ep_am_zcopy(uct_ep_h tl_ep, uint8_t id, const vo
     if (buf == nullptr) [[unlikely]] {
         return UCS_ERR_NO_RESOURCE;
     }
-    std::memcpy(buf->payload, header, header_length);
+    base::copy_small(buf->payload, header, header_length); // null is fine for 0 bytes
 
     op *o           = f->ops.top();
     int piece_count = 1;
