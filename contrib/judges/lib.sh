@@ -16,7 +16,7 @@
 judges_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck disable=SC2034 # used by the judges
 root_dir=$(cd "$judges_dir/../.." && pwd)
-cache_dir=${UCX_SRD_CACHE:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/ucx-srd}
+cache_dir=${SRD_CACHE_DIR:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/ucx-srd}
 judge=$(basename "$0")
 judge_start=$SECONDS
 

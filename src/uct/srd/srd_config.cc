@@ -55,6 +55,12 @@ ucs_config_field_t uct_srd_iface_config_table[] = {
      "what is known about it is freed. 0 means never.",
      offsetof(uct_srd_iface_config_t, probe_interval), UCS_CONFIG_TYPE_TIME},
 
+    {"KEEPALIVE_INTERVAL", "2s",
+     "Ask whether a peer is still there when endpoints lead to it and nothing has been outstanding to it for this long: a\n"
+     "program that waits for a dead peer to act hears of the death within twice this time, plus the time the device needs\n"
+     "to give up on a host that does not answer. 0 leaves it to UCP's own keepalive.",
+     offsetof(uct_srd_iface_config_t, keepalive_interval), UCS_CONFIG_TYPE_TIME},
+
     {"CLOSE_TIMEOUT", "100ms",
      "How long closing the interface may wait for what is still in the send queue and for telling peers goodbye.",
      offsetof(uct_srd_iface_config_t, close_timeout), UCS_CONFIG_TYPE_TIME},

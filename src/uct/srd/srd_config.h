@@ -16,6 +16,7 @@ typedef struct uct_srd_iface_config {
     unsigned rnr_retry_count;   ///< tries of the device; 7 = for ever
     double   rnr_timeout;       ///< seconds; 0 = for ever
     double   hello_interval;    ///< seconds
+    double   keepalive_interval; ///< seconds; 0 = never
     double   probe_interval;    ///< seconds; 0 = never
     double   close_timeout;     ///< seconds
     unsigned max_peers;

@@ -472,9 +472,10 @@ void housekeep(iface *f, base::time_ns now) noexcept
             continue;
         }
         const std::uint32_t now_s = static_cast<std::uint32_t>(now / base::sec(1));
-        if (f->probe_interval != 0 && p->eps == nullptr && p->epoch_remote != 0 && p->tx.empty() &&
-            p->control_in_flight == 0 && p->state != peer_state::failed &&
-            now_s - p->heard_at > f->probe_interval / base::sec(1)) {
+        // What is outstanding tells of the peer's death by itself; a peer that owes nothing must be asked.
+        const base::time_ns interval = p->eps == nullptr ? f->probe_interval : f->keepalive_interval;
+        if (interval != 0 && p->epoch_remote != 0 && p->tx.empty() && p->control_in_flight == 0 &&
+            p->state != peer_state::failed && base::sec(now_s - p->heard_at) > interval) {
             p->heard_at = now_s;
             control_want(f, p, want_probe);
         }

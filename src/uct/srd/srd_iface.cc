@@ -197,6 +197,7 @@ iface::iface(uct_srd_md_t *m, const uct_srd_iface_config_t &c, const uct_iface_p
     rnr_timeout    = ns_of(c.rnr_timeout);
     hello_interval = ns_of(c.hello_interval > 0 ? c.hello_interval : 0.1);
     probe_interval = ns_of(c.probe_interval);
+    keepalive_interval = ns_of(c.keepalive_interval);
     close_timeout  = ns_of(c.close_timeout);
     latency        = c.latency;
     overhead       = c.overhead;
@@ -362,7 +363,7 @@ void report(const iface *f) noexcept
         ucs_info("srd: %s QPN %u closed:%s", f->md->attr.ibdev_name, f->tx.qp->qp_num, used > 0 ? line : " nothing sent or received");
     }
     // `ucx-srd run --require` asks every process of a job how much it carried.
-    const char *directory = std::getenv("UCX_SRD_REQUIRE_DIR");
+    const char *directory = std::getenv("SRD_REQUIRE_DIR");
     if (directory != nullptr && directory[0] != '\0') {
         static unsigned number = 0;
         char path[512];

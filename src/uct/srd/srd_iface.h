@@ -128,7 +128,7 @@ struct iface {
     std::uint32_t scan_slot  = 0;      ///< next peer that housekeeping looks at
     base::time_ns ticked_at  = 0;      ///< when housekeeping ran last
     std::uint32_t window     = limits::window_size; ///< span towards one peer
-    base::time_ns rnr_timeout = 0, hello_interval = 0, probe_interval = 0, close_timeout = 0;
+    base::time_ns rnr_timeout = 0, hello_interval = 0, probe_interval = 0, keepalive_interval = 0, close_timeout = 0;
     bool print_stats         = false;
     ibv_wc *stash            = nullptr; ///< completions taken by rx_await_sends, for the next progress call
     std::uint32_t stash_count = 0;
