@@ -18,7 +18,7 @@ namespace tools {
 
 namespace {
 
-constexpr char require_variable[] = "SRD_REQUIRE_DIR";
+constexpr char require_variable[] = "UCX_SRD_REQUIRE_DIR";
 
 void refuse(const std::string &line)
 {

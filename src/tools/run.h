@@ -3,7 +3,7 @@
  * Without --require the command replaces this process, so that signals, job control and mpirun see nothing in between.
  * With --require a parent stays, passes signals on, and looks at what the transport left in a private folder.
  *
- * Protocol of --require: SRD_REQUIRE_DIR names the folder; the transport appends one line "bytes <n>" to the file
+ * Protocol of --require: UCX_SRD_REQUIRE_DIR names the folder; the transport appends one line "bytes <n>" to the file
  * named by its pid there whenever it closes an interface. The sum must not be zero. Ranks on other hosts are not seen.
  */
 #pragma once

@@ -15,10 +15,10 @@ ucs_status_t component_admit(const ucx_facts &facts, bool other_srd, const char 
     }
     if (verdict == ucx_verdict::other) {
         if (ucx_check_enabled(override_setting)) {
-            ucs_warn("transport srd refused: %s (SRD_ABI_CHECK=n loads it at your own risk)", reason);
+            ucs_warn("transport srd refused: %s (UCX_SRD_ABI_CHECK=n loads it at your own risk)", reason);
             return UCS_ERR_UNSUPPORTED;
         }
-        ucs_warn("transport srd: %s; loaded because SRD_ABI_CHECK=%s", reason, override_setting);
+        ucs_warn("transport srd: %s; loaded because UCX_SRD_ABI_CHECK=%s", reason, override_setting);
     }
     if (other_srd) {
         ucs_info("UCX has a transport srd already: that one is active, this one is not");

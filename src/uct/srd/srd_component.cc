@@ -65,7 +65,7 @@ void fill_tables() noexcept
 __attribute__((constructor)) void uct_srd_register() noexcept
 {
     registration_status = srd::component_admit(srd::ucx_facts_of_process(), srd::component_other_srd_present(),
-                                               getenv("SRD_ABI_CHECK"));
+                                               getenv("UCX_SRD_ABI_CHECK"));
     if (registration_status == UCS_OK) {
         fill_tables();
         uct_component_register(&component);

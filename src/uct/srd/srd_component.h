@@ -17,7 +17,7 @@
 namespace srd {
 
 /// The whole load-time decision, on facts that a test can make up. UCS_OK: go on and register.
-/// 'override_setting' is SRD_ABI_CHECK; 'other_srd' says that UCX has a transport or component srd already.
+/// 'override_setting' is UCX_SRD_ABI_CHECK; 'other_srd' says that UCX has a transport or component srd already.
 ucs_status_t component_admit(const ucx_facts &facts, bool other_srd, const char *override_setting) noexcept;
 
 /// Whether a component or transport named "srd" is registered with libuct now.

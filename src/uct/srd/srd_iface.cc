@@ -363,7 +363,7 @@ void report(const iface *f) noexcept
         ucs_info("srd: %s QPN %u closed:%s", f->md->attr.ibdev_name, f->tx.qp->qp_num, used > 0 ? line : " nothing sent or received");
     }
     // `ucx-srd run --require` asks every process of a job how much it carried.
-    const char *directory = std::getenv("SRD_REQUIRE_DIR");
+    const char *directory = std::getenv("UCX_SRD_REQUIRE_DIR");
     if (directory != nullptr && directory[0] != '\0') {
         static unsigned number = 0;
         char path[512];

@@ -99,5 +99,6 @@ typedef struct uct_srd_md_config {
     size_t          rcache_max_unreleased; ///< bytes
     double          mem_reg_overhead;   ///< seconds a registration
     double          mem_reg_growth;     ///< seconds a byte
+    double          rcache_overhead; ///< seconds; of a registration found in the cache
 } uct_srd_md_config_t;
 extern ucs_config_field_t uct_srd_md_config_table[];

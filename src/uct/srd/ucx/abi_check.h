@@ -8,7 +8,7 @@
  * Owns: the facts and the verdict. Refuses to know: how the verdict is reported, what is registered afterwards.
  *
  * Invariants
- *   CHK-1: unknown means refuse. SRD_ABI_CHECK=n turns questions 2 and 3 off, never question 1.
+ *   CHK-1: unknown means refuse. UCX_SRD_ABI_CHECK=n turns questions 2 and 3 off, never question 1.
  */
 #pragma once
 
@@ -42,7 +42,7 @@ ucx_facts ucx_facts_of_process() noexcept;
 /// Pure. On anything but 'same' writes one line into 'reason': what we were built for and what was found.
 ucx_verdict ucx_facts_judge(const ucx_facts &facts, char *reason, size_t reason_size) noexcept;
 
-/// False if the user turned the check off with SRD_ABI_CHECK=n (or no, off, 0).
+/// False if the user turned the check off with UCX_SRD_ABI_CHECK=n (or no, off, 0).
 bool ucx_check_enabled(const char *setting) noexcept;
 
 } // namespace srd
