@@ -201,9 +201,6 @@ void control_complete(iface *f, op *o) noexcept
     peer *p = o->owner;
 
     p->heard_at = static_cast<std::uint32_t>(base::clock_now_ns() / base::sec(1));
-    if (wire::imm_id(o->imm) == static_cast<unsigned>(wire::control::bye)) {
-        p->bye_sent = true;
-    }
     control_finished(f, o);
 }
 
@@ -225,11 +222,8 @@ void control_complete_error(iface *f, op *o, const error_meaning &e, std::uint32
             ++p->backoff;
         }
         return;
-    case fault::peer:
+    default: // WIRE 5.8
         peer_fail(f, p, e.status, e.meaning, e.cause, device_status);
-        return;
-    default:
-        ucs_debug("srd: a control message failed: %s (device status %u)", e.meaning, device_status);
         return;
     }
 }
@@ -261,7 +255,7 @@ peer *control_resolve(iface *f, const wire::long_header &h, std::uint16_t qpn, s
             return drop(counter::rx_dropped_stale);
         }
     } else if (p->epoch_remote != 0 && p->epoch_remote != h.epoch) {
-        if (h.epoch == p->epoch_past) {
+        if (h.epoch == p->epoch_past || f->peers.find_failed(h.gid, qpn, h.qkey, h.epoch) != nullptr) {
             return drop(counter::rx_dropped_stale);
         }
         const std::uint32_t past = p->epoch_remote;
@@ -366,8 +360,10 @@ bool peer_address(iface *f, peer *p) noexcept
         count(f, counter::ah_failed);
         return false;
     }
-    p->ah  = p->ah_ref->ah;
-    p->key = key_make(p->index_local, p->ah_ref->number, p->qpn);
+    p->ah = p->ah_ref->ah;
+    if (p->state != peer_state::failed && !f->closing) { // those two accept nothing, but still answer
+        p->key = key_make(p->index_local, p->ah_ref->number, p->qpn);
+    }
     return true;
 }
 

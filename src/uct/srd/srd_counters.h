@@ -25,6 +25,7 @@ enum class counter : unsigned {
     rx_dropped_stale,      ///< of a former life
     rx_dropped_duplicate,  ///< seen before
     rx_dropped_window,     ///< beyond the window: the peer is failed
+    rx_dropped_uncredited, ///< beyond the credits that were granted: the peer is failed
     rx_dropped_credit,     ///< impossible credits: the peer is failed
     rx_dropped_control,    ///< unknown or malformed control message
     rx_dropped_no_peer,    ///< no room for another peer
@@ -41,7 +42,8 @@ enum class counter : unsigned {
 inline constexpr const char *counter_names[] = {
     "tx_am", "tx_bytes", "tx_control", "tx_no_resource", "tx_rnr", "tx_repost", "tx_failed", "rx_am", "rx_bytes",
     "rx_control", "rx_early", "rx_copied", "rx_dropped_short", "rx_dropped_flags", "rx_dropped_version",
-    "rx_dropped_foreign", "rx_dropped_stale", "rx_dropped_duplicate", "rx_dropped_window", "rx_dropped_credit",
+    "rx_dropped_foreign", "rx_dropped_stale", "rx_dropped_duplicate", "rx_dropped_window", "rx_dropped_uncredited",
+    "rx_dropped_credit",
     "rx_dropped_control", "rx_dropped_no_peer", "rx_dropped_closing", "rx_error", "peers_created", "peers_failed",
     "peers_released", "ah_failed",
 };

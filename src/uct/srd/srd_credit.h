@@ -28,6 +28,8 @@ public:
     }
 
     base::seq32 limit() const noexcept { return limit_; }
+    /// Whether a correct sender may have sent `psn`. BYE needs no credit: it may be the first one past the limit.
+    bool covers(base::seq32 psn) const noexcept { return distance(limit_, psn) <= 0; }
     base::seq32 due_at() const noexcept { return due_at_; }
 
     /// True once `consumed` reached the point where a new grant should be on its way.

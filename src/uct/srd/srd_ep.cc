@@ -140,7 +140,9 @@ std::uint32_t ep_withdraw(iface *f, ep *e) noexcept
 {
     peer *p            = e->owner;
     std::uint32_t held = 0;
+    const bool was     = f->polling;
 
+    f->polling = true; // a callback that destroys another endpoint takes no completions: the list walked here stays
     for (op *o = p->tx.head(); o != nullptr; o = o->next) {
         if (o->ep != e) {
             continue;
@@ -157,6 +159,7 @@ std::uint32_t ep_withdraw(iface *f, ep *e) noexcept
             o->cancelled = true;
         }
     }
+    f->polling = was;
     return held;
 }
 
@@ -190,7 +193,10 @@ void peer_fail(iface *f, peer *p, ucs_status_t status, const char *meaning, cons
     rx_purge(f, p);
     for (ep *e = p->eps; e != nullptr; e = e->peer_next) {
         e->gate |= gate_failed;
+        ring_remove(f, e); // never dispatched again; its requests stay until they are purged
     }
+    const bool was = f->polling;
+    f->polling     = true; // as in ep_withdraw
     // What waits to be posted again never will be: it is complete now. What the device holds completes by itself.
     for (op *o = p->tx.head(); o != nullptr; o = o->next) {
         if (o->waiting) {
@@ -202,6 +208,7 @@ void peer_fail(iface *f, peer *p, ucs_status_t status, const char *meaning, cons
             }
         }
     }
+    f->polling       = was;
     p->waiting_count = 0;
     tx_drain(f, p);
     control_want(f, p, want_report);
@@ -241,7 +248,7 @@ unsigned pending_dispatch(iface *f) noexcept
         ep *e           = f->pending_ring;
         const bool last = e->pending_next == e;
         f->pending_ring = e->pending_next;
-        if ((e->gate & gate_failed) || !reasons_gone(f, e)) {
+        if (!reasons_gone(f, e)) {
             if (last || f->tx.sq_free == 0) {
                 break;
             }
@@ -334,7 +341,6 @@ extern "C" void uct_srd_ep_destroy(uct_ep_h tl_ep) noexcept
     ep *e    = ep_of(tl_ep);
     peer *p  = e->owner;
 
-    ring_remove(f, e);
     ep_withdraw(f, e);
     std::uint32_t held = 0;
     for (const op *o = p->tx.head(); o != nullptr; o = o->next) {
@@ -354,6 +360,7 @@ extern "C" void uct_srd_ep_destroy(uct_ep_h tl_ep) noexcept
             o->ep = nullptr; // its records go on without it
         }
     }
+    ring_remove(f, e); // not before: callbacks above may have queued a request
     peer_detach(p, e);
     ucs_class_call_cleanup_chain(&uct_base_ep_t_class, &e->super, -1);
     std::free(e);
@@ -406,7 +413,8 @@ extern "C" ucs_status_t uct_srd_ep_flush(uct_ep_h tl_ep, unsigned flags, uct_com
             return UCS_OK;
         }
     } else {
-        if (e->gate & gate_pending) {
+        // What is queued on a failed endpoint is never sent: pending_add would say BUSY to this answer for ever.
+        if ((e->gate & (gate_pending | gate_failed)) == gate_pending) {
             return UCS_ERR_NO_RESOURCE;
         }
         if (p->tx.empty()) {
@@ -474,7 +482,8 @@ extern "C" ucs_status_t uct_srd_iface_flush(uct_iface_h tl_iface, unsigned, uct_
     if (comp != nullptr) {
         return UCS_ERR_UNSUPPORTED;
     }
-    return iface_of(tl_iface)->tx.outstanding == 0 ? UCS_OK : UCS_INPROGRESS;
+    const iface *f = iface_of(tl_iface);
+    return f->tx.outstanding == 0 && f->pending_ring == nullptr ? UCS_OK : UCS_INPROGRESS;
 }
 
 extern "C" ucs_status_t uct_srd_iface_fence(uct_iface_h tl_iface, unsigned) noexcept

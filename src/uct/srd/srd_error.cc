@@ -13,7 +13,8 @@ error_meaning of_device_status(std::uint32_t code) noexcept
 {
     switch (code) {
     case 1:
-        return {fault::interface_, UCS_ERR_CANCELED, "flushed", "the queue pair was closed"};
+        // Never UCS_ERR_CANCELED: UCX asserts that an endpoint's failure is not that.
+        return {fault::interface_, UCS_ERR_IO_ERROR, "flushed", "our queue pair is in error or was closed"};
     case 2:
         return {fault::peer, UCS_ERR_IO_ERROR, "queue pair internal error", "a device or driver fault"};
     case 3:

@@ -3,7 +3,7 @@
  * Owns: both sequence spaces shared with that life (every endpoint and lane uses the same one), its identity, its
  * handshake and its timers; the table from receiver-assigned index to peer (an array, on the data path) and from identity
  * (GID, QPN, qkey) to peer (a hash, for long headers and for endpoint creation).
- * Refuses to know: verbs and UCX's tables; what is sent and when is srd_handshake's and srd_tx's business.
+ * Refuses to know: verbs and UCX's tables; what is sent and when is srd_control's and srd_tx's business.
  *
  * A slot's index carries a generation, and a released slot rests for a quiet time, so a message for a former owner is
  * recognised. A peer object is one life: when the remote end restarts, or fails and is addressed again, a new object with a
@@ -91,8 +91,6 @@ struct alignas(64) peer {
     bool in_timers : 1           = false;
     bool answered : 1            = false;   ///< nonce_answer was answered
     bool bye_received : 1        = false;
-    bool bye_sent : 1            = false;
-    bool reported : 1            = false;
     std::uint8_t nak             = 0;       ///< reason of the NAK that is owed
     ucs_status_t status          = UCS_OK;  ///< why it failed
     std::uint32_t heard_at       = 0;       ///< seconds: the last time the peer was known to live; coarse

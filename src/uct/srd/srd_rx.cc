@@ -41,6 +41,9 @@ extern "C" void rx_release_desc(uct_recv_desc_t *self, void *)
     uct_recv_desc_t *release = &d->release;
     std::memcpy(payload - f->rx.headroom - sizeof(release), &release, sizeof(release));
     ++f->rx.held;
+    if (f->rx.posted <= f->rx.low_water) {
+        f->rx.am_flags = 0; // IFC-3 within a batch: what follows in it is copied
+    }
 }
 
 /// The payload moves to where the user wants it aligned. Only for the longer headers, and only if alignment was asked for.
@@ -149,7 +152,7 @@ void rx_keep(iface *f, peer *p, rx_desc *d) noexcept
         }
         p->rx.attach(ring);
     }
-    if (f->rx.am_flags == 0) {
+    if (f->rx.am_flags == 0 || f->rx.posted < f->rx.low_water) {
         rx_desc *copy = rx_copy_out(f, d);
         d             = copy != nullptr ? copy : d;
     }
@@ -176,6 +179,12 @@ void rx_sequenced(iface *f, peer *p, rx_desc *d) noexcept
         return;
     }
     case rx_verdict::buffered:
+        if (!p->credit.covers(expand(p->rx.expected(), psn))) [[unlikely]] {
+            count(f, counter::rx_dropped_uncredited);
+            rx_recycle(f, d);
+            peer_fail(f, p, UCS_ERR_IO_ERROR, "protocol violation", "the peer sent beyond its credits", 0);
+            return;
+        }
         rx_keep(f, p, d);
         return;
     case rx_verdict::duplicate:
@@ -432,6 +441,9 @@ unsigned rx_progress(iface *f) noexcept
     }
     const int polled = ibv_poll_cq(f->rx.cq, limits::poll_batch, wc);
     if (polled <= 0) {
+        if (f->rx.posted < f->rx.low_water) [[unlikely]] {
+            rx_refill(f); // users may have given descriptors back
+        }
         return 0; // a negative count is a completion of a queue pair that is gone: nothing that we could tell
     }
     f->polling = true;
@@ -455,21 +467,35 @@ std::uint32_t rx_await_sends(iface *f, const ep *e, std::uint32_t count) noexcep
         }
     }
     const base::time_ns deadline = base::clock_now_ns() + f->close_timeout;
+    const auto take = [f, e, &count](const ibv_wc &wc) {
+        auto *o = reinterpret_cast<op *>(wc.wr_id);
+        if ((wc.wr_id & 1) || o->kind != op_kind::am_zcopy || o->ep != e) {
+            return false;
+        }
+        --count;
+        if (wc.status == IBV_WC_SUCCESS) {
+            tx_complete(f, o);
+        } else {
+            tx_complete_error(f, o, wc);
+        }
+        return true;
+    };
     f->polling = true;
+    // The wait of an endpoint destroyed before this one may have stashed ours. Nothing stashes while `polling`.
+    std::uint32_t kept = 0;
+    for (std::uint32_t i = 0; i < f->stash_count; ++i) {
+        const ibv_wc wc = f->stash[i];
+        if (!take(wc)) {
+            f->stash[kept++] = wc;
+        }
+    }
+    f->stash_count = kept;
     do {
         ibv_wc wc;
         // Each stashed completion holds a send record or a receive: there cannot be more than the queue has entries.
         while (count != 0 && f->stash_count < f->cqe && ibv_poll_cq(f->rx.cq, 1, &wc) > 0) {
-            auto *o = reinterpret_cast<op *>(wc.wr_id);
-            if ((wc.wr_id & 1) || o->kind != op_kind::am_zcopy || o->ep != e) {
+            if (!take(wc)) {
                 f->stash[f->stash_count++] = wc;
-                continue;
-            }
-            --count;
-            if (wc.status == IBV_WC_SUCCESS) {
-                tx_complete(f, o);
-            } else {
-                tx_complete_error(f, o, wc);
             }
         }
     } while (count != 0 && base::clock_now_ns() < deadline);

@@ -1,7 +1,8 @@
 /* The sending half of the data path: active messages out, completions in.
  *
  * Owns: building work requests, the four ways to send an active message, what happens when one completes, fails, or is
- * posted again. Nothing here allocates, locks or logs on the way from a post to its return.
+ * posted again. On the common way from a post to its return nothing allocates, locks or logs; off it pools grow, and a
+ * caller's mistake is named.
  * Refuses to know: which receiver-side state a header leads to (srd_rx), control messages (srd_control), failure policy (srd_ep).
  *
  * How a post works: one test of four things (the endpoint's gate, the peer's window, a send queue slot, a record) takes
@@ -374,6 +375,10 @@ void tx_not_ready(iface *f, op *o) noexcept
         if (o->ep != nullptr) {
             cancel_step(f, o->ep);
         }
+        if (p->state == peer_state::failed) { // by a callback: peer_fail took this one for held by the device
+            tx_finish(f, o, p->status);
+            return;
+        }
     }
     o->waiting = true;
     ++p->waiting_count;
@@ -407,7 +412,11 @@ void tx_complete_error(iface *f, op *o, const ibv_wc &wc) noexcept
         tx_finish(f, o, p->status != UCS_OK ? p->status : UCS_ERR_CANCELED);
         return;
     }
-    switch (e.whose) {
+    // Only a zero-copy send with a completion can be reported by itself; the loss of any other would be silent, and a NOP
+    // that fails this way would fail for ever.
+    const bool can_tell = o->kind == op_kind::am_zcopy && (o->ref.comp != nullptr || o->cancelled);
+    const fault whose   = e.whose == fault::operation && !can_tell ? fault::peer : e.whose;
+    switch (whose) {
     case fault::not_ready:
         tx_not_ready(f, o);
         return;
@@ -419,6 +428,10 @@ void tx_complete_error(iface *f, op *o, const ibv_wc &wc) noexcept
         o->cancelled = false;
         if (cancelled && o->ep != nullptr) {
             cancel_step(f, o->ep);
+        }
+        if (p->state == peer_state::failed) { // by a callback
+            tx_finish(f, o, p->status);
+            return;
         }
         o->waiting = true;
         ++p->waiting_count;

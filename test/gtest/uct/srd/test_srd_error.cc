@@ -35,6 +35,16 @@ TEST(srd_error, a_peer_that_is_gone_is_an_endpoint_timeout)
     }
 }
 
+TEST(srd_error, no_failure_has_a_status_that_ucx_takes_for_a_cancellation)
+{
+    for (std::uint32_t code = 1; code < 256; ++code) {
+        const auto e = error_of_completion(IBV_WC_GENERAL_ERR, code);
+        EXPECT_NE(e.status, UCS_ERR_CANCELED) << code;
+        EXPECT_NE(e.status, UCS_OK) << code;
+    }
+    EXPECT_EQ(error_of_completion(IBV_WC_WR_FLUSH_ERR, 0).status, UCS_ERR_IO_ERROR);
+}
+
 TEST(srd_error, an_unknown_code_fails_the_peer)
 {
     const auto e = error_of_completion(IBV_WC_GENERAL_ERR, 77);

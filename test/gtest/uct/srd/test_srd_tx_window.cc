@@ -162,6 +162,22 @@ TEST(srd_tx_window, push_held_stays_held_until_refresh)
     EXPECT_TRUE(w.refresh());
 }
 
+TEST(srd_credit, covers_ends_one_past_the_newest_limit)
+{
+    srd::rx_credit c(seq32(0xfffffff8u)); // the limits lie beyond the wrap
+    const auto limit = seq32(0xfffffff8u) + srd::limits::initial_grant;
+
+    EXPECT_TRUE(c.covers(seq32(0xfffffff8u)));
+    EXPECT_TRUE(c.covers(limit)); // BYE needs no credit
+    EXPECT_FALSE(c.covers(limit + 1));
+    c.renew(seq32(0xfffffff8u) + 8, 100);
+    EXPECT_TRUE(c.covers(limit + 1));
+    EXPECT_EQ(c.limit(), seq32(0xfffffff8u) + 108);
+    EXPECT_FALSE(c.covers(c.limit() + 1));
+    c.renew(seq32(0xfffffff8u) + 9, 4); // a smaller grant takes nothing back
+    EXPECT_TRUE(c.covers(limit + 1));
+}
+
 TEST(srd_credit, renew_never_goes_back_and_is_always_due_before_the_limit)
 {
     srd::rx_credit c;
