@@ -196,7 +196,7 @@ void visit_ibdev(walk &w, const char *pci, const char *address, unsigned index)
     w.file("gid_attrs/types/0", "IB/RoCE v1\n");
     w.file("state", "4: ACTIVE\n");
     w.file("phys_state", "5: LinkUp\n");
-    w.file("rate", "100 Gb/sec (4X EDR)\n");
+    w.file("rate", "800 Gb/sec (8X NDR)\n");
     w.file("link_layer", "Unspecified\n");
     w.file("lid", "0x0\n");
     w.file("sm_lid", "0x0\n");

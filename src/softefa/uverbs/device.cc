@@ -19,8 +19,10 @@ constexpr std::uint64_t max_mr_size       = std::uint64_t{1} << 46; ///< bytes
 constexpr std::uint64_t page_size_cap     = 0xfffffffffffff000;     ///< every power of two from 4 KiB
 constexpr std::uint32_t comp_vector_count = 1;
 constexpr std::uint32_t port_num          = 1;
-constexpr std::uint8_t  port_active = 4, phys_link_up = 5, mtu_4096 = 5, width_4x = 2, speed_edr = 32;
-constexpr std::uint64_t port_speed = 1000; ///< units of 100 Mb/s: 4X EDR
+constexpr std::uint8_t  port_active = 4, phys_link_up = 5, mtu_4096 = 5, width_8x = 4, speed_ndr = 128;
+// Memory is the wire of this device. Programs divide the rate among the ranks of a host and compare it with the speed of a copy: at the rate
+// of a first-generation card they would choose to copy what the device takes as it is.
+constexpr std::uint64_t port_speed = 8000; ///< units of 100 Mb/s: 8X NDR
 
 const device_limits &limits() { return settings_get(nullptr)->limits; } // a file exists only after the settings were accepted
 
@@ -129,8 +131,8 @@ int query_port(open_file &, request &command)
     r.legacy.active_mtu   = mtu_4096;
     r.legacy.lmc          = 1;
     r.legacy.max_vl_num   = 1;
-    r.legacy.active_width = width_4x;
-    r.legacy.active_speed = speed_edr;
+    r.legacy.active_width = width_8x;
+    r.legacy.active_speed = speed_ndr;
     r.legacy.phys_state   = phys_link_up;
     return command.write(UVERBS_ATTR_QUERY_PORT_RESP, r);
 }
