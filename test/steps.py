@@ -77,7 +77,7 @@ def user(build, install):
         judge("rdma-core-tests", "--suite", "efa", limit=200),
         soft.fault("incast", "64", "100", limit=240, env={"UCX_SRD_RX_QUEUE_LEN": "16"}, title="RQ of 16,"),
         soft.fault("peer-kill", "20", DEATH_BOUND, limit=300),
-        soft.fault("force-close", "3", CLOSE_BOUND, limit=120),
+        soft.fault("force-close", "6", CLOSE_BOUND, limit=240),
         judge("mpi", "--ranks", "2 4 8", limit=600),
     ]
 

@@ -2,7 +2,10 @@
  *
  *   ucp_faults peer-kill ROUNDS BOUND   a peer is killed with sends of several sizes outstanding; the survivor hears of it within
  *                                       BOUND seconds, all requests complete, and a third process keeps working
- *   ucp_faults force-close ROUNDS BOUND a stopped peer receives nothing; a forced close ends within BOUND seconds
+ *   ucp_faults force-close ROUNDS BOUND a peer that never posts a receive again (it sleeps), or is stopped by a signal (every other
+ *                                       round); a forced close ends within BOUND seconds, and so do all sends: those to the sleeper
+ *                                       while it sleeps, those to the stopped one when it is gone, because until then its device
+ *                                       may still take what they point to
  *   ucp_faults incast SENDERS MESSAGES  SENDERS endpoints of as many workers send to one slow receiver; every byte is checked
  *
  * Run it under `ucx-srd run --soft` with UCX_TLS=srd (or any other transport). Prints the times it saw and a line of counts.
@@ -45,7 +48,12 @@ int play_peer()
         }
     };
     const auto begin    = clock::now();
-    for (char c; read(STDIN_FILENO, &c, 1) != 0;) {
+    for (char c = 0; read(STDIN_FILENO, &c, 1) != 0;) {
+        if (c == 's') { // sleep: no receive is posted any more
+            fcntl(STDIN_FILENO, F_SETFL, 0);
+            (void)read_all(STDIN_FILENO, &c, 1);
+            break;
+        }
         for (int i = 0; i < 256; ++i) {
             ucp_worker_progress(w.handle());
             if (done(flood_receive)) {
@@ -212,7 +220,12 @@ int force_close(unsigned rounds, double bound)
         write_blob(victim.out, w.address());
         check(w.wait(w.send(e, tag_first, &round, sizeof round), 30, "first send"), "first send");
         wait_ready(w, victim);
-        kill(victim.pid, SIGSTOP);
+        const bool stopped = round % 2 == 1;
+        if (stopped) {
+            kill(victim.pid, SIGSTOP);
+        } else {
+            write_all(victim.out, "s", 1);
+        }
         flood      work;
         const auto begin = clock::now();
         while (seconds_since(begin) < 0.05) { // long enough to run out of receives, queue entries and credits
@@ -220,10 +233,14 @@ int force_close(unsigned rounds, double bound)
             ucp_worker_progress(w.handle());
         }
         closed.push_back(w.close(e, true, bound, "forced close"));
-        work.drain(w, bound);
         third.ping(w);
-        kill(victim.pid, SIGCONT);
-        victim.kill_and_reap(SIGKILL);
+        if (stopped) {
+            victim.kill_and_reap(SIGKILL);
+            work.drain(w, bound);
+        } else {
+            work.drain(w, bound);
+            victim.kill_and_reap(SIGKILL);
+        }
     }
     third.end(w);
     print_times("forced close", closed);
