@@ -86,6 +86,8 @@ bool cq_has_room(cq &c, unsigned count) noexcept
 
 void cq_write(cq &c, const cqe_bytes &entry) noexcept
 {
+    if (c.overflow_count != 0) [[unlikely]]
+        cq_drain_overflow(c); // room in the ring may be what cq_has_room() counted on
     if (c.overflow_count == 0 && ring_has_room(c)) [[likely]] {
         store(c, entry);
     } else if (c.overflow_count < c.overflow_room) {

@@ -157,6 +157,22 @@ void engine_flush_wakes() noexcept
     }
 }
 
+namespace {
+
+/// ENG-3: behind a pass that the application made. Peers wake the helper for what they send; for the next step of what the process sends to
+/// itself, and for a pause that has begun, there is only this.
+void keep_served(const engine_state &e, bool moved) noexcept
+{
+    if (!moved || !e.asleep.load(std::memory_order_relaxed)) [[likely]]
+        return;
+    const link *self = e.links[0];
+    if (!e.rnr.empty() || e.dirty_words.load(std::memory_order_relaxed) != 0 ||
+        (self != nullptr && (self->has_work() || self->channel->has_input())))
+        helper_kick();
+}
+
+} // namespace
+
 engine_state &engine() noexcept
 {
     static constinit engine_state state;
@@ -184,7 +200,8 @@ bool engine_run() noexcept
 bool engine_try_lock() noexcept
 {
     engine_state &e = engine();
-    return e.lock.load(std::memory_order_relaxed) == 0 && e.lock.exchange(1, std::memory_order_seq_cst) == 0;
+    // Sequentially consistent like the mark that is set before it: a stale "held" here would leave work to a holder that has looked already.
+    return e.lock.load(std::memory_order_seq_cst) == 0 && e.lock.exchange(1, std::memory_order_seq_cst) == 0;
 }
 
 void engine_unlock() noexcept
@@ -192,13 +209,18 @@ void engine_unlock() noexcept
     engine_state &e = engine();
     engine_flush_wakes();
     for (unsigned round = 0;; ++round) {
-        if (e.again.load(std::memory_order_relaxed) != 0 && round < limits::combine_rounds) {
+        const bool again = e.again.load(std::memory_order_relaxed) != 0;
+        const bool last  = again && round >= limits::combine_rounds;
+        if (last) [[unlikely]] {
+            if (e.asleep.load(std::memory_order_relaxed))
+                helper_kick(); // ENG-1: the mark stays for the next holder, and this makes sure that there is one
+        } else if (again) [[unlikely]] {
             e.again.store(0, std::memory_order_relaxed);
-            engine_run();
+            keep_served(e, engine_run());
         }
         e.lock.store(0, std::memory_order_seq_cst);
-        if (e.again.load(std::memory_order_seq_cst) == 0 || round >= limits::combine_rounds || !engine_try_lock()) [[likely]]
-            return; // ENG-1: after the last round the mark stays for the next holder
+        if (last || e.again.load(std::memory_order_seq_cst) == 0 || !engine_try_lock()) [[likely]]
+            return;
     }
 }
 
@@ -228,9 +250,11 @@ void engine_posted(handle h) noexcept
         if (!engine_try_lock())
             return;
     }
-    requester_fetch(*q);
-    if (e.asleep.load(std::memory_order_relaxed)) [[unlikely]]
-        engine_run(); // nobody polls, and nobody wakes the helper for what the process sends to itself
+    bool moved = requester_fetch(*q);
+    if (e.asleep.load(std::memory_order_relaxed)) [[unlikely]] {
+        moved |= engine_run(); // nobody polls
+        keep_served(e, moved);
+    }
     engine_unlock();
 }
 
@@ -257,8 +281,12 @@ void engine_poll(handle) noexcept
         return;
     const bool moved = engine_run();
     e.polls.store(e.polls.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-    if (e.asleep.load(std::memory_order_relaxed) && ++e.polls_asleep >= polls_to_waken) [[unlikely]]
-        awake(e);
+    if (e.asleep.load(std::memory_order_relaxed)) [[unlikely]] {
+        if (++e.polls_asleep >= polls_to_waken)
+            awake(e);
+        else
+            keep_served(e, moved); // this may have been the last poll before the application blocks
+    }
     e.idle_polls     = moved ? 0 : e.idle_polls + 1;
     const bool yield = e.idle_polls > e.yield_after;
     if (yield)
@@ -287,7 +315,7 @@ void engine_arm(handle h) noexcept
     if (c == nullptr || c->event_fd < 0)
         return;
     c->armed = true;
-    engine_run();
+    keep_served(e, engine_run());
     if (c->armed && cq_has_unconsumed(*c))
         cq_fire(*c);
     fabric_waiter();

@@ -8,6 +8,7 @@
  * (combining), so a signal handler or another thread never waits and never loses work.
  *   ENG-1  work left behind by a failed try is seen by the holder or by the one who left it.
  *   ENG-2  an op is in exactly the list that its state says.
+ *   ENG-3  while the helper sleeps, whatever can go on without a peer has woken it.
  */
 #pragma once
 

@@ -548,10 +548,13 @@ void helper_stop() noexcept
     h.stop.store(true, std::memory_order_release);
     helper_kick();
     pthread_join(h.thread, nullptr);
-    h.running.store(false, std::memory_order_release);
+    {
+        // Kicks happen under the engine lock: none is under way when the descriptor's number is given back.
+        const engine_guard guard;
+        h.running.store(false, std::memory_order_release);
+        engine().asleep.store(false, std::memory_order_relaxed);
+    }
     close_all();
-    const engine_guard guard;
-    engine().asleep.store(false, std::memory_order_relaxed);
 }
 
 bool helper_running() noexcept { return h.running.load(std::memory_order_acquire); }

@@ -15,7 +15,7 @@ status helper_start(fabric::registry &names, std::uint64_t instance) noexcept;
 /// Says goodbye to every peer, joins the thread and gives everything back.
 void helper_stop() noexcept;
 bool helper_running() noexcept;
-/// Makes it look. Any thread; one system call, errno preserved.
+/// Makes it look. Any thread that holds the engine lock; one system call, errno preserved.
 void helper_kick() noexcept;
 
 } // namespace softefa::dev

@@ -88,6 +88,7 @@ struct cq {
     handle                     self = 0;
     context                   *owner = nullptr;
     unsigned                   users = 0; ///< QPs, once per queue
+    std::uint32_t              overflow_wanted = 0; ///< WQEs of the queues that complete here; overflow_room never shrinks below it
     std::uint16_t              index = 0;
     mapped_region              ring_region, doorbell_region;
 };

@@ -47,12 +47,15 @@ status check_request(const context &c, const qp_request &r, const pd *p, const c
     return status::ok;
 }
 
-/// Room for one more entry per WQE (CQ-3). Grows by copying outside of the engine lock, swapped in under it.
+/// Room for one more entry per WQE (CQ-3), given back by unreserve_overflow(): a later QP uses it again. Control lock held. Grows by copying
+/// outside of the engine lock, swapped in under it.
 status reserve_overflow(cq &c, std::uint32_t more) noexcept
 {
-    if (more == 0)
+    const std::uint32_t room = c.overflow_wanted + more;
+    if (room <= c.overflow_room) {
+        c.overflow_wanted = room;
         return status::ok;
-    const std::uint32_t room  = c.overflow_room + more;
+    }
     auto               *grown = static_cast<cqe_bytes *>(std::malloc(room * sizeof(cqe_bytes)));
     if (grown == nullptr)
         return status::no_memory;
@@ -66,7 +69,14 @@ status reserve_overflow(cq &c, std::uint32_t more) noexcept
         c.overflow_room = room;
     }
     std::free(old);
+    c.overflow_wanted = room;
     return status::ok;
+}
+
+void unreserve_overflow(cq &send, cq &recv, const qp_request &r) noexcept
+{
+    send.overflow_wanted -= r.max_send_wr;
+    recv.overflow_wanted -= r.max_recv_wr;
 }
 
 op *make_ops(qp &q, std::uint32_t count) noexcept
@@ -183,6 +193,7 @@ void apply(qp &q, std::uint32_t mask, const qp_attr &attr, qp_state to) noexcept
         responder_flush_qp(q);
     } else if (to == qp_state::rts) {
         requester_fetch(q);
+        engine().again.store(1, std::memory_order_relaxed); // ENG-3: the release of the lock makes a pass
     }
 }
 
@@ -207,6 +218,7 @@ void qp_release(qp &q) noexcept
     c.low_used[low / 64] &= ~(std::uint64_t{1} << (low % 64));
     fabric_release_qpn(q.device, q.qpn);
     --q.domain->users;
+    unreserve_overflow(*q.send_cq, *q.recv_cq, q.caps);
     --q.send_cq->users;
     --q.recv_cq->users;
     --c.qp_count;
@@ -226,17 +238,24 @@ result<qp_reply> qp_create(handle owner, const qp_request &request) noexcept
     const status checked = check_request(*c, request, p, send, recv);
     if (checked != status::ok)
         return checked;
-    if (reserve_overflow(*send, request.max_send_wr) != status::ok || reserve_overflow(*recv, request.max_recv_wr) != status::ok)
-        return status::no_memory; // the rooms that did grow stay: harmless, and given back with the CQ
+    if (reserve_overflow(*send, request.max_send_wr) != status::ok)
+        return status::no_memory;
+    if (reserve_overflow(*recv, request.max_recv_wr) != status::ok) {
+        send->overflow_wanted -= request.max_send_wr;
+        return status::no_memory;
+    }
     handle h = 0;
     qp    *q = all.qps.insert(&h);
-    if (q == nullptr)
+    if (q == nullptr) {
+        unreserve_overflow(*send, *recv, request);
         return status::no_memory;
+    }
     parts got = allocate_parts(*c, *q, request);
     auto  qpn = got.ok ? fabric_claim_qpn(c->device, low_mask(), c->low_used) : result<std::uint16_t>(status::no_memory);
     if (!qpn) {
         release_parts(*c, got);
         all.qps.erase(h);
+        unreserve_overflow(*send, *recv, request);
         return qpn.error();
     }
     {

@@ -371,6 +371,7 @@ bool requester_fetch(qp &q) noexcept
         return false;
     }
     unsigned budget = limits::wqes_per_run;
+    bool     moved  = false;
     while (available != 0) {
         if (budget == 0 || q.free_ops == 0 || !cq_has_room(*q.send_cq)) [[unlikely]] {
             counters_of(q.device).cq_stalls += budget != 0;
@@ -384,6 +385,7 @@ bool requester_fetch(qp &q) noexcept
             q.sq_consumed = static_cast<std::uint16_t>(q.sq_consumed + 2);
             available     = static_cast<std::uint16_t>(available - 2);
             budget -= 2;
+            moved = true;
             ++e.counters[q.device].reorders;
             continue;
         }
@@ -391,8 +393,9 @@ bool requester_fetch(qp &q) noexcept
         ++q.sq_consumed;
         --available;
         --budget;
+        moved = true;
     }
-    return true;
+    return moved;
 }
 
 void requester_submit(op &o) noexcept

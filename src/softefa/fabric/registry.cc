@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdio>
 #include <cstring>
+#include <ctime>
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/random.h>
@@ -55,6 +56,16 @@ void put_hint(int fd, std::uint16_t next) noexcept
     const std::uint64_t hint = next;
     (void)!pwrite(fd, &hint, sizeof(hint), hint_offset);
     lock_word(fd, hint_offset, F_UNLCK);
+}
+
+/// A socket that is about to be renamed refuses too: only one that has been about to for a long time is nobody's.
+bool stale(int folder, const char *name) noexcept
+{
+    constexpr time_t young_max = 60; // seconds
+    struct stat      about;
+    timespec         now{};
+    return fstatat(folder, name, &about, AT_SYMLINK_NOFOLLOW) == 0 && clock_gettime(CLOCK_REALTIME, &now) == 0 &&
+           now.tv_sec - about.st_mtim.tv_sec > young_max;
 }
 
 } // namespace
@@ -213,7 +224,6 @@ base::result<int> registry::listen() noexcept
     unsigned    size = 0;
     if (folder_ < 0 || !address_of(instance_, ".new", &address, &size))
         return status::unsupported;
-    sweep();
     const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return errno == EMFILE || errno == ENFILE ? status::limit : status::io_error;
@@ -221,8 +231,11 @@ base::result<int> registry::listen() noexcept
     std::snprintf(fresh, sizeof(fresh), "%016llx.new", static_cast<unsigned long long>(instance_));
     std::snprintf(name, sizeof(name), "%016llx.sock", static_cast<unsigned long long>(instance_));
     // Bound and listening under another name first, so that a sweep never meets a socket that refuses only because it is young.
-    if (bind(fd, reinterpret_cast<sockaddr *>(&address), size) != 0 || ::listen(fd, backlog) != 0 ||
-        renameat(folder_, fresh, folder_, name) != 0) {
+    bool ok = bind(fd, reinterpret_cast<sockaddr *>(&address), size) == 0 && ::listen(fd, backlog) == 0;
+    if (ok)
+        sweep(); // only now: the bind has shown that sockets of this folder can be reached
+    ok = ok && renameat(folder_, fresh, folder_, name) == 0;
+    if (!ok) {
         unlinkat(folder_, fresh, 0);
         ::close(fd);
         return status::io_error;
@@ -231,11 +244,13 @@ base::result<int> registry::listen() noexcept
     return fd;
 }
 
-base::result<int> registry::connect(std::uint64_t instance) noexcept
+base::result<int> registry::connect(std::uint64_t instance) noexcept { return connect_to(instance, ".sock"); }
+
+base::result<int> registry::connect_to(std::uint64_t instance, const char *suffix) noexcept
 {
     sockaddr_un address;
     unsigned    size = 0;
-    if (folder_ < 0 || !address_of(instance, ".sock", &address, &size))
+    if (folder_ < 0 || !address_of(instance, suffix, &address, &size))
         return status::peer_gone;
     const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
@@ -244,7 +259,8 @@ base::result<int> registry::connect(std::uint64_t instance) noexcept
         return fd;
     const int why = errno;
     ::close(fd);
-    return why == EAGAIN || why == EINTR || why == ENOMEM ? status::no_resource : status::peer_gone;
+    // Everything else (no memory, a sandbox's denial) says nothing about the peer.
+    return why == ECONNREFUSED || why == ENOENT ? status::peer_gone : status::no_resource;
 }
 
 void registry::sweep() noexcept
@@ -257,11 +273,14 @@ void registry::sweep() noexcept
         return;
     }
     while (const dirent *entry = readdir(dir)) {
-        unsigned long long id  = 0;
-        int                end = 0;
-        if (std::sscanf(entry->d_name, "%16llx.sock%n", &id, &end) != 1 || end == 0 || entry->d_name[end] != '\0')
+        unsigned long long id   = 0;
+        int                end  = 0;
+        const bool         full = std::sscanf(entry->d_name, "%16llx.%n", &id, &end) == 1 && end != 0;
+        const char        *kind = full ? entry->d_name + end - 1 : "";
+        const bool         young = std::strcmp(kind, ".new") == 0;
+        if ((!young && std::strcmp(kind, ".sock") != 0) || id == instance_ || (young && !stale(folder_, entry->d_name)))
             continue;
-        auto probe = connect(id);
+        auto probe = connect_to(id, kind);
         if (probe)
             ::close(*probe);
         else if (probe.error() == status::peer_gone)

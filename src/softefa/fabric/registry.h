@@ -57,6 +57,7 @@ public:
 private:
     int  table(unsigned device) noexcept;
     void sweep() noexcept;
+    base::result<int> connect_to(std::uint64_t instance, const char *suffix) noexcept;
     bool address_of(std::uint64_t instance, const char *suffix, void *sockaddr_p, unsigned *size_p) const noexcept;
 
     int           folder_ = -1;

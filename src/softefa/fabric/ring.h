@@ -33,7 +33,7 @@
 namespace softefa::fabric {
 
 inline constexpr std::uint32_t segment_magic   = 0x45464153; ///< "SAFE"
-inline constexpr std::uint32_t segment_version = 1;
+inline constexpr std::uint32_t segment_version = 2;
 inline constexpr std::size_t   cache_line      = 64;
 inline constexpr std::size_t   unit_size       = 64;
 inline constexpr std::size_t   data_ring_size  = 512 * 1024;
@@ -60,9 +60,10 @@ constexpr std::size_t record_size(std::size_t payload) noexcept
 {
     return (sizeof(wire::header) + payload + unit_size - 1) & ~(unit_size - 1);
 }
+/// Never 0, which is the cleared word; a position's value returns after 2^31 units, many thousand laps later.
 constexpr std::uint32_t commit_value(std::uint64_t position) noexcept
 {
-    return static_cast<std::uint32_t>(position / unit_size) + 1;
+    return static_cast<std::uint32_t>(position / unit_size) | 0x80000000u;
 }
 inline std::atomic<std::uint32_t> &commit_word(std::uint8_t *record) noexcept
 {

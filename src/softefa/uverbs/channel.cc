@@ -1,6 +1,6 @@
 /* Completion channels and async fds: pipes, so that read, poll and epoll need no help.
  *
- * The device writes 8-byte records to the write end. Our own duplicate of the read end serves two ends: unread events of a
+ * The device writes 8-byte records to the write end. A read end of our own serves two ends: unread events of a
  * CQ can be taken back when it is destroyed (libibverbs would wait for ever for their acknowledgement), and a write after
  * the application closed its end raises no SIGPIPE.
  * Rejected: eventfd, whose counter adds events up and cannot say which CQ they came from.
@@ -10,6 +10,7 @@
 #include "softefa/uverbs/file.h"
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <fcntl.h>
 #include <pthread.h>
@@ -42,6 +43,38 @@ void release_if_unused(channel &c)
     fd_close_private(c.write_fd);
     fd_close_private(c.read_fd);
     c = channel{};
+}
+
+/// A private read end that never blocks, whatever the application does with its own: an open file description of ours.
+int open_read_end(int app_fd)
+{
+    char path[32];
+    std::snprintf(path, sizeof(path), "/proc/self/fd/%d", app_fd);
+    const int fd = static_cast<int>(syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+    if (fd < 0) {
+        return fd_duplicate_private(app_fd); // no /proc
+    }
+    const int own = fd_make_private(fd);
+    if (own < 0) {
+        const int error = errno;
+        syscall(SYS_close, fd);
+        errno = error;
+    }
+    return own;
+}
+
+/// Takes a record that is there, without waiting for one.
+bool take_record(int fd, std::uint64_t *record_p)
+{
+    constexpr ssize_t size = record_size;
+    iovec             vector{record_p, record_size};
+    const ssize_t     taken = preadv2(fd, &vector, 1, -1, RWF_NOWAIT);
+    if (taken >= 0 || errno != EOPNOTSUPP) {
+        return taken == size;
+    }
+    // Pipes know RWF_NOWAIT since Linux 6.4.
+    const int flags = fcntl(fd, F_GETFL);
+    return flags >= 0 && (flags & O_NONBLOCK) != 0 && read(fd, record_p, record_size) == size;
 }
 
 int create_channel(open_file &file, request &command)
@@ -92,7 +125,7 @@ int channel_open(open_file &file, bool is_async) noexcept
         return -errno;
     }
     const int write_fd = fd_make_private(ends[1]);
-    const int read_fd  = write_fd >= 0 ? fd_duplicate_private(ends[0]) : -1;
+    const int read_fd  = write_fd >= 0 ? open_read_end(ends[0]) : -1;
     if (read_fd < 0) {
         const int error = errno;
         syscall(SYS_close, ends[0]);
@@ -184,9 +217,7 @@ std::uint32_t channel_drain(channel *c, std::uint64_t user_handle) noexcept
     static std::uint64_t kept[record_count_max]; // guarded by channel_lock
     for (unsigned i = 0; i < record_count_max; ++i) {
         std::uint64_t record = 0;
-        iovec         vector{&record, sizeof(record)};
-        // RWF_NOWAIT: the application may have read what was there a moment ago, and its end may be a blocking one.
-        if (preadv2(c->read_fd, &vector, 1, -1, RWF_NOWAIT) != static_cast<ssize_t>(sizeof(record))) {
+        if (!take_record(c->read_fd, &record)) { // the application may have read what was there a moment ago
             break;
         }
         if (record == user_handle) {

@@ -32,6 +32,7 @@ constexpr std::uint64_t memory_size = std::uint64_t{16} << 30;
 open_file             files[file_count_max];
 std::atomic<unsigned> open_count{0}; ///< files that are open, closed or dead: while 0 nothing needs to be looked at
 pthread_mutex_t       file_lock   = PTHREAD_MUTEX_INITIALIZER;
+std::atomic<pid_t>    owner{0};      ///< process of the files that are open; a vfork child shares this memory but not our descriptors
 pthread_once_t        atfork_once = PTHREAD_ONCE_INIT;
 
 void install_atfork() { pthread_atfork(nullptr, nullptr, file_process_forked); }
@@ -156,6 +157,7 @@ int file_open(unsigned index, int flags) noexcept
         file->hooks        = {};
         file->context.store(0, std::memory_order_relaxed);
         file->references.store(1, std::memory_order_relaxed);
+        owner.store(getpid(), std::memory_order_relaxed);
         open_count.fetch_add(1, std::memory_order_relaxed);
         file->state.store(file_state::open, std::memory_order_release);
         fd_mark_handed_out(fd);
@@ -216,7 +218,7 @@ close_verdict file_closing(int fd) noexcept
     if (fd_is_private(fd)) [[unlikely]] {
         return close_verdict::refused;
     }
-    if (fd_is_handed_out(fd) && file_any_open()) [[unlikely]] {
+    if (fd_is_handed_out(fd) && file_any_open() && getpid() == owner.load(std::memory_order_relaxed)) [[unlikely]] {
         fd_clear_mark(fd);
         close_file(fd);
         channel_closing(fd);

@@ -1,5 +1,6 @@
 /* Objects, limits and completion queues, in one process. */
 #include "softefa/dev/child.h"
+#include "softefa/dev/engine_state.h"
 
 #include <fcntl.h>
 #include <set>
@@ -240,6 +241,91 @@ TEST_F(objects, event_is_written_once_per_arm_and_never_lost)
     }
     close(pipe_fds[0]);
     close(pipe_fds[1]);
+}
+
+TEST_F(objects, work_to_itself_ends_while_the_process_blocks)
+{
+    int pipe_fds[2];
+    ASSERT_EQ(pipe2(pipe_fds, O_CLOEXEC | O_NONBLOCK), 0);
+    {
+        endpoint   e(4 << 20);
+        cq_request r;
+        r.event_fd = pipe_fds[1];
+        auto       cq = e.at.cq(16, r);
+        queue_pair q;
+        ASSERT_TRUE(q.open(e.at, e.pd, cq.h, cq.h));
+        q.connect();
+        // One post, then nothing that drives the engine until the record of the event arrives.
+        auto blocks = [&](const queue_pair::wqe &w, std::uint16_t receive) {
+            engine_arm(cq.h);
+            EXPECT_TRUE(until([] { return engine().asleep.load(); })) << "the helper notices who blocks";
+            q.post(w);
+            if (receive != 0)
+                e.qp.post_recv(receive, {e.slice(0, 64)});
+            pollfd        p{pipe_fds[0], POLLIN, 0};
+            std::uint64_t record = 0;
+            const bool    came   = ::poll(&p, 1, 5000) == 1 && read(pipe_fds[0], &record, 8) == 8;
+            auto          done   = cq.take();
+            return came && done && done->status == 0;
+        };
+        for (std::uint16_t i = 1; i <= 50; ++i) {
+            e.qp.post_recv(i, {e.slice(0, 64)});
+            ASSERT_TRUE(blocks(q.send_inline(i, e.ah, e.qp.qpn, "self"), 0)) << i;
+            ASSERT_TRUE(e.rcq.take());
+        }
+        constexpr std::uint32_t half = 2 << 20; // more than one pass moves
+        const auto remote = reinterpret_cast<std::uint64_t>(e.memory.data()) + half;
+        EXPECT_TRUE(blocks(q.rdma(1, 100, e.ah, e.qp.qpn, e.slice(0, half), remote, e.rkey), 0)) << "read";
+        EXPECT_TRUE(blocks(q.rdma(2, 101, e.ah, e.qp.qpn, e.slice(0, half), remote, e.rkey), 0)) << "write";
+        EXPECT_TRUE(blocks(q.send_inline(102, e.ah, e.qp.qpn, "later"), 7)) << "the receive comes while the sender pauses";
+        EXPECT_EQ(qp_destroy(q.h), status::ok);
+        EXPECT_EQ(cq_destroy(cq.h, nullptr), status::ok);
+    }
+    close(pipe_fds[0]);
+    close(pipe_fds[1]);
+}
+
+TEST_F(objects, queue_pairs_that_come_and_go_do_not_grow_their_cq)
+{
+    endpoint e(4096);
+    auto     cq = e.at.cq(16);
+    const softefa::dev::cq *c = softefa::dev::objects().cqs.find(cq.h);
+    ASSERT_NE(c, nullptr);
+    for (int i = 0; i < 20; ++i) {
+        queue_pair one, two;
+        ASSERT_TRUE(one.open(e.at, e.pd, cq.h, cq.h));
+        ASSERT_TRUE(two.open(e.at, e.pd, cq.h, cq.h));
+        EXPECT_EQ(c->overflow_room, 256u);
+        EXPECT_EQ(c->overflow_wanted, 256u);
+        EXPECT_EQ(qp_destroy(one.h), status::ok);
+        EXPECT_EQ(qp_destroy(two.h), status::ok);
+        EXPECT_EQ(c->overflow_wanted, 0u);
+    }
+}
+
+TEST_F(objects, nothing_moves_while_the_cq_is_full)
+{
+    endpoint   e(4096);
+    auto       cq = e.at.cq(16);
+    queue_pair q;
+    ASSERT_TRUE(q.open(e.at, e.pd, cq.h, cq.h));
+    q.connect();
+    constexpr unsigned room = 16 + 128; // entries, and one for each WQE
+    for (unsigned i = 0; i < room; ++i)
+        q.post(q.send_inline(static_cast<std::uint16_t>(i), 999, q.qpn, "no such address handle"));
+    q.post(q.send_inline(room, 999, q.qpn, "one too many"));
+    {
+        const engine_guard guard;
+        qp *const          inside = softefa::dev::objects().qps.find(q.h);
+        ASSERT_NE(inside, nullptr);
+        EXPECT_FALSE(requester_fetch(*inside));
+        EXPECT_FALSE(engine_run()) << "the helper would not sleep";
+    }
+    for (unsigned i = 0; i <= room; ++i) {
+        auto done = cq.wait();
+        ASSERT_TRUE(done) << i;
+        EXPECT_EQ(done->req_id, i);
+    }
 }
 
 TEST_F(objects, reset_drops_work_and_starts_over)

@@ -7,7 +7,9 @@
 #include <fcntl.h>
 #include <set>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 
 namespace {
 
@@ -139,6 +141,37 @@ TEST_F(registry_test, sweep_removes_dead_sockets_and_keeps_live_ones)
     EXPECT_EQ(access((folder + "/000000000000a11e.sock").c_str(), F_OK), 0);
     ::close(*listener);
     ::close(*second);
+}
+
+TEST_F(registry_test, sweep_removes_only_what_is_known_to_be_dead)
+{
+    auto bound = [&](const char *name, int type) {
+        const int   fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
+        sockaddr_un address{};
+        address.sun_family = AF_UNIX;
+        std::snprintf(address.sun_path, sizeof(address.sun_path), "%s/%s", folder.c_str(), name);
+        EXPECT_EQ(bind(fd, reinterpret_cast<sockaddr *>(&address), sizeof(address)), 0);
+        return fd;
+    };
+    auto there = [&](const char *name) { return access((folder + "/" + name).c_str(), F_OK) == 0; };
+    const int other_kind = bound("00000000000000aa.sock", SOCK_DGRAM); // cannot be connected to, which does not say that it is dead
+    ::close(bound("00000000000000bb.new", SOCK_SEQPACKET));
+    ::close(bound("00000000000000cc.new", SOCK_SEQPACKET));
+    ::close(bound("00000000000000dd.sockets", SOCK_SEQPACKET));
+    const timespec long_ago[2] = {{1000, 0}, {1000, 0}};
+    ASSERT_EQ(utimensat(AT_FDCWD, (folder + "/00000000000000cc.new").c_str(), long_ago, 0), 0);
+    registry r;
+    ASSERT_EQ(r.open(folder.c_str(), 0x1a7e), base::status::ok);
+    auto listener = r.listen();
+    ASSERT_TRUE(static_cast<bool>(listener));
+    EXPECT_TRUE(there("00000000000000aa.sock"));
+    EXPECT_TRUE(there("00000000000000bb.new")) << "about to listen";
+    EXPECT_FALSE(there("00000000000000cc.new"));
+    EXPECT_TRUE(there("00000000000000dd.sockets")) << "not ours";
+    EXPECT_TRUE(there("0000000000001a7e.sock"));
+    EXPECT_EQ(r.connect(0xaa).error(), base::status::no_resource);
+    ::close(*listener);
+    ::close(other_kind);
 }
 
 TEST_F(registry_test, identity_depends_on_folder_and_domain)

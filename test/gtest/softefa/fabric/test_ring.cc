@@ -51,6 +51,14 @@ struct pair_of_segments {
     }
 };
 
+TEST(ring, no_position_has_the_value_of_a_cleared_word)
+{
+    for (const std::uint64_t unit : {0ull, 1ull, 0x7fffffffull, 0x80000000ull, 0xfffffffeull, 0xffffffffull, 0x100000000ull}) {
+        EXPECT_NE(commit_value(unit * unit_size), 0u) << unit;
+        EXPECT_NE(commit_value(unit * unit_size), commit_value(unit * unit_size + data_ring_size)) << unit;
+    }
+}
+
 TEST(ring, empty_until_committed)
 {
     pair_of_segments s;

@@ -139,6 +139,22 @@ TEST(uverbs_file, async_fd_is_silent_and_accepted)
     uverbs_client::close_fd(&fd);
 }
 
+TEST(uverbs_file, vfork_child_that_closes_leaves_the_parents_device_alone)
+{
+    uverbs_client       client;
+    const std::uint32_t pd    = client.alloc_pd();
+    const pid_t         child = vfork();
+    if (child == 0) {
+        (void)file_closing(client.fd()); // close() before exec: same memory, other descriptors
+        _exit(0);
+    }
+    int status = -1;
+    ASSERT_EQ(child, waitpid(child, &status, 0));
+    unsigned index = 99;
+    EXPECT_TRUE(file_recognise(client.fd(), &index));
+    EXPECT_EQ(0, client.dealloc_pd(pd));
+}
+
 TEST(uverbs_file, forked_child_gets_eio_and_parent_is_unharmed)
 {
     uverbs_client       client;
