@@ -42,12 +42,14 @@ bool reg_pool::grow() noexcept
 
     auto *fresh = static_cast<chunk *>(std::malloc(sizeof(chunk)));
     if (fresh == nullptr) {
+        exhausted_ = true;
         return false;
     }
     fresh->size   = count * params_.element_size;
     fresh->memory = mmap(nullptr, fresh->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (fresh->memory == MAP_FAILED) {
         std::free(fresh);
+        exhausted_ = true;
         return false;
     }
     std::uint32_t lkey = 0;

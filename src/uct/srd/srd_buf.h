@@ -38,8 +38,7 @@ public:
     reg_pool &operator=(const reg_pool &) = delete;
     ~reg_pool();
 
-    /// One more chunk. False: at the bound, or no memory or registration to be had; a failed registration is not tried
-    /// again by can_grow().
+    /// One more chunk. False: at the bound, or no memory or registration to be had, after which can_grow() says no for ever.
     bool grow() noexcept;
     bool can_grow() const noexcept { return total_ < params_.max_elements && !exhausted_; }
 
@@ -52,7 +51,7 @@ private:
     params params_;
     chunk *chunks_     = nullptr;
     std::size_t total_ = 0;     ///< elements made so far
-    bool exhausted_    = false; ///< the last attempt to register failed
+    bool exhausted_    = false; ///< memory or a registration could not be had
 };
 
 /// A bounce buffer for sends: payload at a fixed, aligned place, the wire header grows downwards from it.

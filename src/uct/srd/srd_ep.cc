@@ -69,7 +69,7 @@ void ring_remove(iface *f, ep *e) noexcept
 /// SEP-2: the one predicate behind BUSY and behind dispatch. Clears the reasons that are gone.
 bool reasons_gone(iface *f, ep *e) noexcept
 {
-    if ((e->reasons & reason_queue) && f->tx.sq_free != 0) {
+    if ((e->reasons & reason_queue) && f->tx.sq_free != 0 && (f->ops.top() != nullptr || f->ops.grow())) {
         e->reasons &= static_cast<std::uint8_t>(~reason_queue);
     }
     if ((e->reasons & reason_window) && tx_window_open(e->owner)) {

@@ -130,7 +130,20 @@ reg_pool::params pool_params(uct_srd_md_t *md, iface *f, std::size_t element_siz
     return p;
 }
 
-base::time_ns ns_of(double seconds) noexcept { return static_cast<base::time_ns>(seconds * 1e9); }
+/// A setting in seconds. "inf" is three years, which leaves room for sums and doublings; less than 0, or no number, is 0.
+base::time_ns ns_of(double seconds) noexcept
+{
+    constexpr double longest = 1e8;
+    return !(seconds > 0) ? 0 : static_cast<base::time_ns>((seconds < longest ? seconds : longest) * 1e9);
+}
+
+/// When to refill the receive queue, and when its filling is low: both follow its length.
+void set_marks(iface *f) noexcept
+{
+    const std::uint32_t len = f->rx.queue_len;
+    f->rx.refill_at         = len - clamp(len / 4, 1, limits::refill_batch) + 1;
+    f->rx.low_water         = clamp(len / 4, 1, len);
+}
 
 /// The fewest sends in flight that leave a window of four towards each of two peers.
 constexpr std::uint32_t smallest_queue = 8;
@@ -187,8 +200,7 @@ iface::iface(uct_srd_md_t *m, const uct_srd_iface_config_t &c, const uct_iface_p
     window          = window_of(sq);
 
     rx.queue_len      = rx_queue_len_of(m, c);
-    rx.refill_at      = rx.queue_len - clamp(rx.queue_len / 4, 1, limits::refill_batch) + 1;
-    rx.low_water      = clamp(rx.queue_len / 4, 1, rx.queue_len);
+    set_marks(this);
     rx.headroom       = static_cast<std::uint32_t>((params.field_mask & UCT_IFACE_PARAM_FIELD_RX_HEADROOM) ? params.rx_headroom : 0);
     rx.payload_offset = payload_offset_of(params);
     rx.alignment      = static_cast<std::uint32_t>(alignment_of(params) < 64 ? 64 : alignment_of(params));
@@ -223,7 +235,13 @@ ucs_status_t open_queues(iface *f, const uct_srd_iface_config_t &c) noexcept
     const std::uint32_t sq_depth = f->tx.sq_free + limits::control_slots;
     std::uint32_t cqe            = sq_depth + f->rx.queue_len;
     if (cqe > md->attr.max_cqe) {
+        if (md->attr.max_cqe <= sq_depth) {
+            ucs_error("srd: %s has completion queues of at most %u entries: too few for %u sends and a receive; lower"
+                      " UCX_SRD_TX_QUEUE_LEN", md->attr.ibdev_name, md->attr.max_cqe, sq_depth);
+            return UCS_ERR_UNSUPPORTED;
+        }
         f->rx.queue_len = md->attr.max_cqe - sq_depth;
+        set_marks(f);
         cqe             = md->attr.max_cqe;
     }
 

@@ -43,7 +43,7 @@ inline constexpr std::size_t control_size_max = 64;
 /// Address handles created in one progress turn; each one is an admin command of the device.
 inline constexpr unsigned ah_creations_per_turn = 4;
 
-/// Control messages sent, and endpoints whose pending queue is tried, in one progress turn.
+/// Peers whose debts are paid, and pending requests that are called, in one progress turn.
 inline constexpr unsigned control_per_turn = 16;
 inline constexpr unsigned pending_per_turn = 64;
 

@@ -187,17 +187,23 @@ inline void tx_send_buf(iface *f, ep *e, peer *p, op *o, tx_buf *buf, std::uint8
     }
 }
 
-/// A bounce buffer, not yet taken from the free list; null after recording why.
-inline tx_buf *tx_buf_top(iface *f, ep *e) noexcept
+/// A bounce buffer, not yet taken from the free list; null: tx_no_buf says what to answer.
+inline tx_buf *tx_buf_top(iface *f) noexcept
 {
-    if (f->tx.bufs != nullptr) [[likely]] {
-        return f->tx.bufs;
-    }
-    if (!f->tx_bufs.grow()) {
-        e->reasons |= reason_buf;
-        count(f, counter::tx_no_resource);
+    if (f->tx.bufs == nullptr && f->tx_bufs.can_grow()) [[unlikely]] {
+        (void)f->tx_bufs.grow(); // what it made is in the list
     }
     return f->tx.bufs;
+}
+
+[[gnu::noinline, gnu::cold]] ucs_status_t tx_no_buf(iface *f, ep *e) noexcept
+{
+    if (f->tx_bufs.total() == 0) {
+        return UCS_ERR_NO_MEMORY; // there is none that could come back
+    }
+    e->reasons |= reason_buf;
+    count(f, counter::tx_no_resource);
+    return UCS_ERR_NO_RESOURCE;
 }
 
 /// Any short that is not inline after a short header: copied, with whatever header the peer needs.
@@ -213,9 +219,9 @@ template <class Fill>
             return status;
         }
     }
-    tx_buf *buf = tx_buf_top(f, e);
+    tx_buf *buf = tx_buf_top(f);
     if (buf == nullptr) [[unlikely]] {
-        return UCS_ERR_NO_RESOURCE;
+        return tx_no_buf(f, e);
     }
     fill(buf->payload);
     tx_send_buf(f, e, p, f->ops.top(), buf, id, size, flags, op_kind::am_buf, 1, size);
@@ -228,7 +234,7 @@ template <class Fill>
 
 tx_buf *tx_buf_get(iface *f) noexcept
 {
-    if (f->tx.bufs == nullptr && !f->tx_bufs.grow()) {
+    if (f->tx.bufs == nullptr && (!f->tx_bufs.can_grow() || !f->tx_bufs.grow())) {
         return nullptr;
     }
     tx_buf *buf = f->tx.bufs;
@@ -581,9 +587,9 @@ extern "C" ssize_t uct_srd_ep_am_bcopy(uct_ep_h tl_ep, uint8_t id, uct_pack_call
             return status;
         }
     }
-    tx_buf *buf = tx_buf_top(f, e);
+    tx_buf *buf = tx_buf_top(f);
     if (buf == nullptr) [[unlikely]] {
-        return UCS_ERR_NO_RESOURCE;
+        return tx_no_buf(f, e);
     }
     // Resources are certain now: pack_cb runs at most once, and only for a message that is sent.
     const size_t size = pack_cb(buf->payload, arg);
@@ -619,9 +625,9 @@ extern "C" ucs_status_t uct_srd_ep_am_zcopy(uct_ep_h tl_ep, uint8_t id, const vo
             return status;
         }
     }
-    tx_buf *buf = tx_buf_top(f, e);
+    tx_buf *buf = tx_buf_top(f);
     if (buf == nullptr) [[unlikely]] {
-        return UCS_ERR_NO_RESOURCE;
+        return tx_no_buf(f, e);
     }
     base::copy_small(buf->payload, header, header_length); // null is fine for 0 bytes
 

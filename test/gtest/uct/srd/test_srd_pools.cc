@@ -149,6 +149,20 @@ TEST(srd_buf, grow_without_registrations_fails_and_is_not_tried_again)
     EXPECT_EQ(e.seen.size(), 4u);
 }
 
+TEST(srd_buf, grow_without_memory_fails_and_is_not_tried_again)
+{
+    fake_registrar registrar;
+    elements e;
+    auto params         = pool_of(registrar, e, 100);
+    params.element_size = std::size_t{1} << 50; // more than any address space
+    reg_pool pool(params);
+
+    EXPECT_FALSE(pool.grow());
+    EXPECT_FALSE(pool.can_grow());
+    EXPECT_EQ(pool.total(), 0u);
+    EXPECT_EQ(registrar.live, 0);
+}
+
 TEST(srd_ah, get_twice_shares_one_handle_until_the_last_put)
 {
     fake_device device;
