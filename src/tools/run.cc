@@ -75,10 +75,11 @@ bool check_ucx(std::string *error_p)
 
 volatile sig_atomic_t child_pid = 0;
 
-extern "C" void forward_signal(int number)
+extern "C" void forward_signal(int number, siginfo_t *about, void *)
 {
-    const int saved_errno = errno;
-    if (child_pid > 0) {
+    const int  saved_errno = errno;
+    const bool from_terminal = (number == SIGINT || number == SIGQUIT) && about->si_code == SI_KERNEL; // the command has it already
+    if (child_pid > 0 && !from_terminal) {
         kill(static_cast<pid_t>(child_pid), number);
     }
     errno = saved_errno;
@@ -89,10 +90,12 @@ int supervise(const std::vector<std::string> &command, const changes &changes)
 {
     const int forwarded[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2};
     struct sigaction action = {};
-    action.sa_handler = forward_signal;
-    action.sa_flags   = SA_RESTART;
+    action.sa_sigaction = forward_signal;
+    action.sa_flags     = SA_RESTART | SA_SIGINFO;
+    const auto inherited = signal(SIGCHLD, SIG_DFL); // an ignored one would take the exit code away
     const pid_t pid = fork();
     if (pid == 0) {
+        signal(SIGCHLD, inherited);
         exec_command(command, changes);
     }
     if (pid < 0) {

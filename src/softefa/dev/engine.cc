@@ -19,6 +19,7 @@ namespace softefa::dev {
 namespace {
 
 constexpr unsigned acks_per_run   = 512;
+constexpr char     bad_position[] = "position beyond what was sent";
 constexpr unsigned polls_to_waken = 64; ///< in a row, until the application counts as polling again
 
 bool run_dirty(engine_state &e) noexcept
@@ -84,6 +85,8 @@ bool run_records(engine_state &e, link &l) noexcept
         }
         if (!l.channel->acks_out.has_room(2)) [[unlikely]] {
             ++e.counters[0].ring_stalls;
+            if (l.channel->acks_out.violated())
+                link_fail(l, bad_position);
             break;
         }
         if (e.reorder != 0 && e.random.chance(e.reorder) && swappable(h) && in.peek_next(h, next) == outcome::record &&
@@ -124,13 +127,15 @@ bool engine_run_link(link &l) noexcept
     if (l.has_work()) {
         moved |= requester_link_work(l);
         moved |= responder_reads(l);
+        if (l.channel->tx.violated()) [[unlikely]] // what waits for room would wait for ever
+            link_fail(l, bad_position);
     }
     if (l.rx_touched) {
         l.rx_touched = false;
         l.channel->rx.publish();
         l.channel->acks_in.publish();
         if (l.channel->tx.violated() || l.channel->acks_out.violated()) [[unlikely]]
-            link_fail(l, "position beyond what was sent");
+            link_fail(l, bad_position);
     }
     return moved;
 }

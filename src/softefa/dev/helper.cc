@@ -43,6 +43,8 @@ using fabric::message_kind;
 constexpr unsigned     tick_ms_min = 1, tick_ms_max = 4; ///< looks at a polling application
 constexpr base::time_ns lookup_pause = base::ms(20);     ///< between two looks at work that is still parked
 constexpr base::time_ns handshake_limit = base::sec(10); ///< an accepted connection that never says hello
+constexpr base::time_ns accept_pause = base::ms(20);     ///< without accepting, after descriptors or memory ran out
+constexpr base::time_ns silent_check = base::sec(1);     ///< between two looks for silent connections
 constexpr unsigned     serve_rounds = 4096;              ///< passes before the sockets are looked at again
 
 enum class peer_state : std::uint8_t {
@@ -69,7 +71,9 @@ struct helper_state {
     pid_t             process = 0; ///< that the thread belongs to; a forked child has none
     std::atomic<bool> running = false, stop = false;
     peer             *peers[limits::links] = {}; ///< index of the link; 0 is the process itself and not here
-    base::time_ns     next_lookup = 0;
+    base::time_ns     next_lookup = 0, next_silent_check = 0;
+    base::time_ns     accept_again = 0; ///< 0: the listener is being watched
+    unsigned          accepted = 0;     ///< peers in state `accepted`
 };
 helper_state h;
 
@@ -81,6 +85,16 @@ void watch(int fd, source s, unsigned index) noexcept
     event.events   = EPOLLIN;
     event.data.u64 = (std::uint64_t{static_cast<std::uint32_t>(s)} << 32) | index;
     epoll_ctl(h.epoll_fd, EPOLL_CTL_ADD, fd, &event);
+}
+
+/// The listener is level-triggered: what cannot be accepted now must not wake us without end.
+void watch_listener(bool wanted) noexcept
+{
+    epoll_event event{};
+    event.events   = wanted ? EPOLLIN : 0u;
+    event.data.u64 = std::uint64_t{static_cast<std::uint32_t>(source::listener)} << 32;
+    epoll_ctl(h.epoll_fd, EPOLL_CTL_MOD, h.listen_fd, &event);
+    h.accept_again = wanted ? 0 : base::clock_now_ns() + accept_pause;
 }
 
 void forget(int &fd) noexcept
@@ -143,6 +157,7 @@ unsigned peer_open(int socket, peer_state state, std::uint64_t instance) noexcep
     p->instance = instance;
     p->since    = base::clock_now_ns();
     h.peers[i]  = p;
+    h.accepted += state == peer_state::accepted;
     watch(socket, source::socket, i);
     if (pidfd >= 0)
         watch(pidfd, source::pidfd, i);
@@ -176,6 +191,7 @@ void peer_close(unsigned index) noexcept
     peer &p = *h.peers[index];
     if (p.state == peer_state::up)
         detach_link(index, p);
+    h.accepted -= p.state == peer_state::accepted;
     forget(p.socket);
     forget(p.pidfd);
     if (p.state == peer_state::up)
@@ -193,6 +209,7 @@ void peer_up(unsigned index, const fabric::segment &theirs, int wake_fd) noexcep
     peer &p = *h.peers[index];
     fabric::channel_open(p.channel, p.own, theirs, wake_fd, p.instance);
     p.own   = fabric::segment{};
+    h.accepted -= p.state == peer_state::accepted;
     p.state = peer_state::up;
     const engine_guard guard;
     engine_state      &e = engine();
@@ -291,8 +308,11 @@ void on_listener() noexcept
 {
     for (unsigned k = 0; k < 64; ++k) {
         const int fd = accept4(h.listen_fd, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
-        if (fd < 0)
+        if (fd < 0) {
+            if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+                watch_listener(false);
             return;
+        }
         peer_open(fd, peer_state::accepted, 0);
     }
 }
@@ -415,7 +435,7 @@ void wait_events(epoll_event *events, int room, int *count_p, base::time_ns paus
     }
     const timespec limit{static_cast<time_t>(pause / 1'000'000'000u), static_cast<long>(pause % 1'000'000'000u)};
     *count_p = static_cast<int>(syscall(SYS_epoll_pwait2, h.epoll_fd, events, room, &limit, nullptr, 0ul));
-    if (*count_p == -1 && errno == ENOSYS) // before Linux 5.11
+    if (*count_p == -1 && errno != EINTR) // before Linux 5.11, or denied by a sandbox that does not know it
         *count_p = epoll_wait(h.epoll_fd, events, room, static_cast<int>((pause + 999'999) / 1'000'000));
 }
 
@@ -455,8 +475,13 @@ void *helper_main(void *) noexcept
         int count = 0;
         wait_events(events, 32, &count, pause);
         dispatch(events, count);
-        if (e.failed_links.exchange(false, std::memory_order_relaxed))
+        const base::time_ns now = base::clock_now_ns();
+        if (e.failed_links.exchange(false, std::memory_order_relaxed) || (h.accepted != 0 && now >= h.next_silent_check)) {
             drop_failed_and_silent();
+            h.next_silent_check = now + silent_check;
+        }
+        if (h.accept_again != 0 && now >= h.accept_again)
+            watch_listener(true);
         const bool fresh = e.lookup_wanted.exchange(false, std::memory_order_acq_rel);
         if (fresh || (parked && base::clock_now_ns() >= h.next_lookup)) {
             parked        = look_up_parked();
@@ -474,6 +499,10 @@ void *helper_main(void *) noexcept
         }
         if (parked)
             pause = std::min(pause, lookup_pause);
+        if (h.accept_again != 0)
+            pause = std::min(pause, accept_pause);
+        if (h.accepted != 0)
+            pause = std::min(pause, silent_check);
     }
     return nullptr;
 }
@@ -490,6 +519,7 @@ void close_all() noexcept
     fabric::raw_close(h.epoll_fd);
     fabric::raw_close(h.wake_fd);
     h.listen_fd = h.epoll_fd = h.wake_fd = -1;
+    h.accept_again = 0;
 }
 
 bool start_thread() noexcept

@@ -415,6 +415,10 @@ void requester_submit(op &o) noexcept
         return;
     }
     o.to = l;
+    if (l->failed) [[unlikely]] { // until the helper has forgotten it; the process itself for ever
+        requester_end(o, efa_status::bad_response);
+        return;
+    }
     if (!waiting_list(o, *l).empty()) [[unlikely]] {
         queue(o, *l);
         return;

@@ -75,8 +75,6 @@ base::result<message> message_receive(int socket) noexcept
         for (std::size_t i = 0; i < have && count < 4; ++i)
             std::memcpy(&fds[count++], CMSG_DATA(c) + i * sizeof(int), sizeof(int));
     }
-    if (size == 0)
-        return status::peer_gone;
     const auto kind   = static_cast<message_kind>(body.kind);
     const bool with   = kind == message_kind::hello || kind == message_kind::welcome;
     const bool proper = size == static_cast<ssize_t>(sizeof(body)) && body.magic == handshake_magic && body.version == segment_version &&
@@ -85,7 +83,7 @@ base::result<message> message_receive(int socket) noexcept
     if (!proper) {
         for (unsigned i = 0; i < count; ++i)
             raw_close(fds[i]);
-        return status::protocol;
+        return size == 0 ? status::peer_gone : status::protocol;
     }
     return message{kind, body.instance, body.to, fds[0], fds[1]};
 }
@@ -99,7 +97,7 @@ bool peer_identify(int socket, int *pidfd_p) noexcept
         return false;
     if (who.pid > 0)
         *pidfd_p = static_cast<int>(syscall(SYS_pidfd_open, who.pid, 0u));
-    return true;
+    return who.pid <= 0 || *pidfd_p >= 0 || errno != ESRCH; // it has ended already; without pidfds the socket says so
 }
 
 } // namespace softefa::fabric

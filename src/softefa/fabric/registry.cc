@@ -1,6 +1,8 @@
 /* See registry.h. */
 #include "softefa/fabric/registry.h"
 
+#include "softefa/fabric/segment.h"
+
 #include <cerrno>
 #include <cstddef>
 #include <cstdio>
@@ -22,6 +24,7 @@ namespace {
 
 constexpr unsigned qpns        = 65536;
 constexpr off_t    hint_offset = qpns * 8;
+constexpr off_t    table_size  = hint_offset + 8;
 constexpr int      backlog     = 512;
 
 std::uint64_t mix(std::uint64_t hash, const void *bytes, std::uint64_t size) noexcept // FNV-1a
@@ -160,6 +163,8 @@ base::result<std::uint16_t> registry::claim(unsigned device, const std::uint16_t
 {
     const int  fd     = table(device);
     const bool shared = folder_ >= 0;
+    if (shared && !raw_may_write_to(table_size))
+        return status::limit;
     if (shared && fd < 0)
         return errno == EMFILE || errno == ENFILE ? status::limit : status::io_error;
     std::uint16_t qpn   = shared ? take_hint(fd, next_) : next_;
@@ -188,7 +193,8 @@ void registry::release(unsigned device, std::uint16_t qpn) noexcept
     const std::uint64_t none = 0;
     if (fd < 0)
         return;
-    (void)!pwrite(fd, &none, sizeof(none), off_t{qpn} * 8);
+    if (raw_may_write_to(table_size))
+        (void)!pwrite(fd, &none, sizeof(none), off_t{qpn} * 8);
     lock_word(fd, off_t{qpn} * 8, F_UNLCK);
 }
 

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/memfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -39,6 +40,12 @@ void raw_close(int fd) noexcept
         syscall(SYS_close, fd);
 }
 
+bool raw_may_write_to(std::uint64_t size) noexcept
+{
+    rlimit limit{};
+    return getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur >= size;
+}
+
 int raw_memfd(const char *name, bool sealing) noexcept
 {
     const unsigned flags = MFD_CLOEXEC | (sealing ? MFD_ALLOW_SEALING : 0u);
@@ -51,6 +58,8 @@ int raw_memfd(const char *name, bool sealing) noexcept
 base::result<segment> segment_create(std::uint64_t instance) noexcept
 {
     segment s;
+    if (!raw_may_write_to(segment_size))
+        return status::limit;
     s.fd = raw_memfd("softefa-segment", true);
     if (s.fd < 0)
         return errno == EMFILE || errno == ENFILE ? status::limit : status::io_error;

@@ -29,5 +29,7 @@ void *raw_mmap(std::size_t size, int prot, int flags, int fd, std::uint64_t offs
 void  raw_munmap(void *address, std::size_t size) noexcept;
 int   raw_memfd(const char *name, bool sealing) noexcept;
 void  raw_close(int fd) noexcept;
+/// False: RLIMIT_FSIZE is lower, and making a file that large would raise SIGXFSZ in the host.
+bool  raw_may_write_to(std::uint64_t size) noexcept;
 
 } // namespace softefa::fabric

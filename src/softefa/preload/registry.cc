@@ -85,6 +85,24 @@ void explain_difference(const char *theirs, const char *ours, const char *path, 
 
 enum class membership { first, member, refused };
 
+void pause_briefly()
+{
+    const timespec pause{0, 1000000};
+    nanosleep(&pause, nullptr);
+}
+
+/// Bounded: whoever holds the lock may be stopped, and every caller of the library waits behind this.
+bool share_lock(int fd)
+{
+    for (unsigned i = 0; i < lock_try_count; ++i) {
+        if (flock(fd, LOCK_SH | LOCK_NB) == 0) {
+            return true;
+        }
+        pause_briefly();
+    }
+    return false;
+}
+
 /// REG-2. On `first` the lock is still exclusive.
 membership lock_choice(int fd, const char *ours, const char *path, char *error, std::size_t error_size)
 {
@@ -107,8 +125,7 @@ membership lock_choice(int fd, const char *ours, const char *path, char *error, 
             }
             flock(fd, LOCK_UN);
         }
-        const timespec pause{0, 1000000};
-        nanosleep(&pause, nullptr);
+        pause_briefly();
     }
     snprintf(error, error_size, "%s/domain stays locked by another process", path);
     return membership::refused;
@@ -207,9 +224,11 @@ bool registry_enter(const settings &values, int *lock_fd_p, char *error, std::si
     }
     if (role == membership::first) {
         // Changing an exclusive lock to a shared one lets go of it for a moment, in which another process may choose.
-        flock(fd, LOCK_SH);
-        char now[choice_size];
-        if (read_choice(fd, now) <= 0 || strcmp(now, ours) != 0) {
+        char now[choice_size] = "";
+        if (!share_lock(fd)) {
+            snprintf(error, error_size, "%s/domain stays locked by another process", path);
+            role = membership::refused;
+        } else if (read_choice(fd, now) <= 0 || strcmp(now, ours) != 0) {
             explain_difference(now, ours, path, error, error_size);
             role = membership::refused;
         }

@@ -328,6 +328,19 @@ TEST_F(objects, nothing_moves_while_the_cq_is_full)
     }
 }
 
+TEST_F(objects, work_for_a_failed_link_ends)
+{
+    endpoint e(4096);
+    {
+        const engine_guard guard;
+        link_fail(*engine().links[0], "test");
+    }
+    e.qp.post(e.qp.send_inline(1, e.ah, e.qp.qpn, "to nobody"));
+    auto done = e.scq.wait();
+    ASSERT_TRUE(done);
+    EXPECT_EQ(done->status, static_cast<unsigned>(softefa::wire::efa_status::bad_response));
+}
+
 TEST_F(objects, reset_drops_work_and_starts_over)
 {
     endpoint e(4096);

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <set>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -199,6 +200,21 @@ TEST_F(registry_test, segments_that_could_shrink_are_refused)
     segment_close(*good);
 }
 
+TEST_F(registry_test, a_low_file_size_limit_is_an_error_and_no_signal)
+{
+    nic::child limited([&](nic::pipe_end) {
+        registry r;
+        if (r.open(folder.c_str(), 1) != base::status::ok)
+            return 1;
+        const rlimit small{4096, 4096};
+        setrlimit(RLIMIT_FSIZE, &small);
+        if (r.claim(0, own, 255, low_used).error() != base::status::limit)
+            return 2;
+        return softefa::fabric::segment_create(1).error() == base::status::limit ? 0 : 3;
+    });
+    EXPECT_EQ(limited.reap(), 0);
+}
+
 TEST_F(registry_test, handshake_takes_only_proper_messages)
 {
     using namespace softefa::fabric;
@@ -218,6 +234,25 @@ TEST_F(registry_test, handshake_takes_only_proper_messages)
     EXPECT_EQ(message_receive(pair[1]).error(), base::status::protocol);
     ASSERT_EQ(message_send(pair[0], {message_kind::bye, 9, 8, good->fd, event}), base::status::ok); // bye with them
     EXPECT_EQ(message_receive(pair[1]).error(), base::status::protocol);
+    {
+        // Nothing but descriptors: they are given back. Descriptors are numbered from the lowest free one.
+        const int lowest = dup(event);
+        ::close(lowest);
+        union { cmsghdr header; char bytes[CMSG_SPACE(sizeof(int))]; } space{};
+        msghdr head{};
+        head.msg_control    = &space;
+        head.msg_controllen = sizeof(space);
+        cmsghdr *c = CMSG_FIRSTHDR(&head);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type  = SCM_RIGHTS;
+        c->cmsg_len   = CMSG_LEN(sizeof(int));
+        std::memcpy(CMSG_DATA(c), &event, sizeof(int));
+        ASSERT_EQ(sendmsg(pair[0], &head, 0), 0);
+        EXPECT_EQ(message_receive(pair[1]).error(), base::status::peer_gone);
+        const int again = dup(event);
+        EXPECT_EQ(again, lowest);
+        ::close(again);
+    }
     ASSERT_EQ(::send(pair[0], "nonsense", 8, 0), 8);
     EXPECT_EQ(message_receive(pair[1]).error(), base::status::protocol);
     int pidfd = -1;
