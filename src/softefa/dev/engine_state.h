@@ -1,7 +1,7 @@
 /* The engine's own state and the calls between its parts.
  *
  * Owns: the one engine of the process: its lock, the peers it is connected to, its lists of waiting work. Parts: engine.cc (lock, entry points,
- * one run), requester.cc (send queues to records, answers to completions), responder.cc (records to receives, RDMA
+ * one run), fetch.cc (send queues to ops), requester.cc (ops to records, answers to completions), responder.cc (records to receives, RDMA
  * service), completion.cc (CQ entries and events). Everything here needs the engine lock unless it says otherwise.
  *
  * The lock is only ever tried by the application's threads: whoever fails leaves a mark and the holder looks again before it lets go
@@ -131,8 +131,9 @@ inline void link_touch(link &l) noexcept
 /// The peer broke the protocol: nothing is read from it any more, its work ends. `reason` is a static string.
 void link_fail(link &l, const char *reason) noexcept;
 
-// --- requester.cc
+// --- fetch.cc
 bool requester_fetch(qp &q) noexcept;              ///< doorbell to operations; true if anything moved
+// --- requester.cc
 void requester_submit(op &o) noexcept;             ///< to its peer, or to a list
 void requester_end(op &o, wire::efa_status status) noexcept; ///< completes it; a datagram always with success
 void requester_ack(link &l, const wire::ack &a) noexcept;

@@ -1,17 +1,15 @@
-/* The requester: from a doorbell to records, and from answers to completions.
+/* The requester's far half: from an op to records, and from answers to completions.
  *
- * Owns: fetching WQEs, their validation (every status of efa-device that the local side can give), the life of an op, RNR retries. The caller's
- * own WQE names the local memory, so plain copies are right here; a program that unmaps it under its own work is wrong.
+ * Owns: what is sent to which peer and when again, and the end of each operation. The caller's own WQE names the local memory, so plain copies
+ * are right here; a program that unmaps it under its own work is wrong.
  *
- * A WQE is copied once and decoded into an op; everything later works on the op. The op stays until its final answer, because an RNR asks for
- * the message again. Local keys are checked at every try: a deregistered buffer ends the work, it is not read.
+ * The op stays until its final answer, because an RNR asks for the message again. Local keys are checked at every try: a deregistered
+ * buffer ends the work, it is not read.
  *
- *   REQ-1  every fetched WQE holds one op and one reserved CQ entry until its CQE is written (DEV-1).
  *   REQ-2  an answer is believed only if it comes over the link that the op went to, and names its generation.
  */
-#include "softefa/dev/engine_state.h"
 #include "softefa/dev/fabric_client.h"
-#include "softefa/dev/wqe.h"
+#include "softefa/dev/op_life.h"
 
 #include "base/clock.h"
 
@@ -22,144 +20,6 @@ using wire::efa_status;
 namespace {
 
 enum class sent : std::uint8_t { yes, blocked, ended };
-
-constexpr std::uint32_t cap_rdma_read = 1u << 0, cap_rdma_write = 1u << 5;
-constexpr std::uint32_t generation_mask = (1u << wire::op_id::generation_bits) - 1;
-
-op &op_take(qp &q) noexcept
-{
-    engine_state &e = engine();
-    op           &o = q.ops[q.free_op];
-    q.free_op       = o.next_free;
-    --q.free_ops;
-    ++q.send_cq->reserved;
-    e.op_generation = (e.op_generation + 1) & generation_mask;
-    o.generation    = e.op_generation;
-    return o;
-}
-
-void op_free(op &o) noexcept
-{
-    qp &q = *o.owner;
-    if (o.list != nullptr)
-        o.list->remove(o);
-    o.state = op_state::free;
-    o.to    = nullptr;
-    --q.send_cq->reserved;
-    o.next_free = q.free_op;
-    q.free_op   = o.slot;
-    ++q.free_ops;
-}
-
-void op_complete(op &o, efa_status status) noexcept
-{
-    qp             &q = *o.owner;
-    device_counters &n = counters_of(q.device);
-    cqe_bytes       entry{};
-
-    ++n.completions;
-    if (status != efa_status::ok) [[unlikely]]
-        ++n.completion_errors;
-    else if (o.kind == op_kind::read) {
-        ++n.read_ops;
-        n.read_bytes += o.total;
-    } else if (o.kind == op_kind::write) {
-        ++n.write_ops;
-        n.write_bytes += o.total;
-    }
-    entry.words[0] = wqe::cqe_word0(static_cast<std::uint16_t>(o.request_id), static_cast<unsigned>(status), wqe::queue_send,
-                                    static_cast<unsigned>(o.kind), 0, q.qpn, static_cast<std::uint16_t>(o.request_id >> 16));
-    entry.words[1] = o.request_id >> 32;
-    cq *c          = q.send_cq;
-    op_free(o);
-    cq_write(*c, entry);
-}
-
-/// Shape and limits of a WQE; fills the op. Anything but ok ends it.
-efa_status decode_data(qp &q, op &o, const wqe::meta &m, const std::uint8_t *w) noexcept
-{
-    const device_limits &limit = device_limits_get();
-    if (!m.well_formed)
-        return efa_status::qp_internal;
-    o.is_inline = m.is_inline;
-    o.total     = 0;
-    o.sge_count = 0;
-    if (o.kind == op_kind::send) {
-        if (m.is_inline) {
-            if (m.length > q.inline_size)
-                return efa_status::bad_length;
-            std::memcpy(o.inline_bytes, w + wqe::data_offset, m.length);
-            o.total = m.length;
-            return efa_status::ok;
-        }
-        if (m.length > q.max_send_sge || m.length > 2)
-            return efa_status::qp_internal;
-        std::uint64_t total = 0;
-        for (unsigned i = 0; i < m.length; ++i) {
-            const wqe::buffer b = wqe::decode_buffer(w, wqe::data_offset + 16 * i);
-            o.sges[i]           = {b.length, b.key & lkey_mask, b.address};
-            total += b.length;
-        }
-        if (total > limit.mtu)
-            return efa_status::bad_length;
-        o.sge_count = static_cast<std::uint8_t>(m.length);
-        o.total     = static_cast<std::uint32_t>(total);
-        return efa_status::ok;
-    }
-
-    const bool          read   = o.kind == op_kind::read;
-    const wqe::buffer   remote = wqe::decode_buffer(w, wqe::data_offset);
-    if (q.type != qp_type::srd || (limit.device_caps & (read ? cap_rdma_read : cap_rdma_write)) == 0)
-        return efa_status::unsupported_op;
-    o.rkey           = remote.key;
-    o.remote_address = remote.address;
-    o.total          = remote.length;
-    if (m.is_inline) {
-        if (read || q.wqe_size < limits::wqe_size_max)
-            return efa_status::unsupported_op;
-        if (m.length > q.inline_size || m.length > limits::wqe_size_max - wqe::rdma_local_offset || m.length != remote.length)
-            return efa_status::bad_length;
-        std::memcpy(o.inline_bytes, w + wqe::rdma_local_offset, m.length);
-        return efa_status::ok;
-    }
-    if (m.length > limit.max_rdma_sge || m.length > 1)
-        return efa_status::qp_internal;
-    if (m.length == 1) {
-        const wqe::buffer b = wqe::decode_buffer(w, wqe::rdma_local_offset);
-        o.sges[0]           = {b.length, b.key & lkey_mask, b.address};
-        o.sge_count         = 1;
-    }
-    if (remote.length != (o.sge_count != 0 ? o.sges[0].length : 0) || remote.length > limit.max_rdma_size)
-        return efa_status::bad_length;
-    return efa_status::ok;
-}
-
-efa_status decode(qp &q, op &o, const std::uint8_t *w) noexcept
-{
-    const wqe::meta m = wqe::decode_meta(w);
-    o.owner           = &q;
-    o.to              = nullptr;
-    o.request_id      = m.req_id | (m.req_id_high << 16);
-    o.kind            = m.op == wqe::op_rdma_read ? op_kind::read : m.op == wqe::op_rdma_write ? op_kind::write : op_kind::send;
-    o.flags           = static_cast<std::uint8_t>((m.has_imm ? wire::flag_has_imm : 0) | (q.type == qp_type::ud ? wire::flag_ud : 0) |
-                                                  (q.unsolicited ? wire::flag_unsolicited : 0));
-    o.dst_qpn         = m.dest_qpn;
-    o.ah_number       = m.ah_number;
-    o.qkey            = m.qkey;
-    o.imm             = m.imm;
-    o.progress        = 0;
-    o.rnr_count       = 0;
-    o.looked_up_twice = false;
-    if (m.op > wqe::op_rdma_write)
-        return efa_status::unsupported_op;
-    const efa_status seen = decode_data(q, o, m, w);
-    if (seen != efa_status::ok)
-        return seen;
-    if (m.ah_number >= device_limits_get().max_ah || q.owner->ahs[m.ah_number].pd != q.domain->self)
-        return efa_status::invalid_ah;
-    o.device = q.owner->ahs[m.ah_number].device;
-    return efa_status::ok;
-}
 
 wire::header header_of(const op &o, wire::pdu_kind kind, std::uint32_t payload) noexcept
 {
@@ -305,18 +165,6 @@ bool run_list(op_list &list, link &l, unsigned budget) noexcept
     return moved;
 }
 
-void fetch_one(qp &q, std::uint16_t index) noexcept
-{
-    std::uint8_t w[limits::wqe_size_max];
-    std::memcpy(w, q.sq_ring + (index & (q.sq_entries - 1)) * q.wqe_size, q.wqe_size);
-    op              &o    = op_take(q);
-    const efa_status seen = decode(q, o, w);
-    if (seen != efa_status::ok) [[unlikely]]
-        op_complete(o, seen);
-    else
-        requester_submit(o);
-}
-
 op *op_named(const link &l, std::uint64_t name) noexcept
 {
     const wire::op_id id = wire::op_id::unpack(name);
@@ -349,54 +197,6 @@ void retry_after_rnr(op &o) noexcept
 }
 
 } // namespace
-
-bool requester_fetch(qp &q) noexcept
-{
-    if (q.state != qp_state::rts) {
-        if (q.state == qp_state::error) {
-            requester_flush_qp(q);
-            responder_flush_qp(q);
-        }
-        return false;
-    }
-    if (q.sq_doorbell == nullptr)
-        return false;
-    engine_state &e         = engine();
-    std::uint16_t available = static_cast<std::uint16_t>(
-        static_cast<std::uint16_t>(q.sq_doorbell->load(std::memory_order_acquire)) - q.sq_consumed);
-    if (available == 0)
-        return false;
-    if (available > q.sq_entries) [[unlikely]] {
-        ++counters_of(q.device).bad_doorbell;
-        return false;
-    }
-    unsigned budget = limits::wqes_per_run;
-    bool     moved  = false;
-    while (available != 0) {
-        if (budget == 0 || q.free_ops == 0 || !cq_has_room(*q.send_cq)) [[unlikely]] {
-            counters_of(q.device).cq_stalls += budget != 0;
-            qp_mark_dirty(q); // comes round again at the next pass
-            break;
-        }
-        if (available > 1 && budget > 1 && e.reorder != 0 && q.free_ops > 1 && e.random.chance(e.reorder) &&
-            cq_has_room(*q.send_cq, 2)) [[unlikely]] {
-            fetch_one(q, static_cast<std::uint16_t>(q.sq_consumed + 1));
-            fetch_one(q, q.sq_consumed);
-            q.sq_consumed = static_cast<std::uint16_t>(q.sq_consumed + 2);
-            available     = static_cast<std::uint16_t>(available - 2);
-            budget -= 2;
-            moved = true;
-            ++e.counters[q.device].reorders;
-            continue;
-        }
-        fetch_one(q, q.sq_consumed);
-        ++q.sq_consumed;
-        --available;
-        --budget;
-        moved = true;
-    }
-    return moved;
-}
 
 void requester_submit(op &o) noexcept
 {
@@ -539,40 +339,6 @@ bool requester_timers(std::uint64_t now_ns) noexcept
             requester_submit(o);
     }
     return moved;
-}
-
-void requester_drop_qp(qp &q) noexcept
-{
-    for (unsigned i = 0; i < q.sq_entries && q.ops != nullptr; ++i)
-        if (q.ops[i].state != op_state::free)
-            op_free(q.ops[i]);
-}
-
-void requester_flush_qp(qp &q) noexcept
-{
-    for (unsigned i = 0; i < q.sq_entries && q.ops != nullptr; ++i) {
-        op &o = q.ops[i];
-        // What a peer already has ends by its answer: it may still be delivered, and must not land after a flush.
-        if (o.state == op_state::parked || o.state == op_state::rnr_wait || (o.state == op_state::queued && o.progress == 0))
-            op_complete(o, efa_status::flushed);
-    }
-    // WQEs that were posted and not fetched.
-    while (q.sq_doorbell != nullptr) {
-        const auto available = static_cast<std::uint16_t>(
-            static_cast<std::uint16_t>(q.sq_doorbell->load(std::memory_order_acquire)) - q.sq_consumed);
-        if (available == 0 || available > q.sq_entries)
-            break;
-        if (q.free_ops == 0 || !cq_has_room(*q.send_cq)) {
-            qp_mark_dirty(q);
-            break;
-        }
-        std::uint8_t w[limits::wqe_size_max];
-        std::memcpy(w, q.sq_ring + (q.sq_consumed & (q.sq_entries - 1u)) * q.wqe_size, q.wqe_size);
-        op &o = op_take(q);
-        (void)decode(q, o, w);
-        op_complete(o, efa_status::flushed);
-        ++q.sq_consumed;
-    }
 }
 
 void requester_link_gone(link &l) noexcept

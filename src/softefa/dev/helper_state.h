@@ -1,0 +1,63 @@
+/* What the helper thread knows: its descriptors and its peers. Shared by helper.cc (the thread) and peers.cc (connecting and parting).
+ *
+ * Only the helper thread touches it while it runs; helper_start() and helper_stop() do before and after.
+ */
+#pragma once
+
+#include "base/clock.h"
+#include "softefa/dev/engine_state.h"
+#include "softefa/dev/helper.h"
+#include "softefa/fabric/handshake.h"
+
+#include <pthread.h>
+
+namespace softefa::dev {
+
+constexpr base::time_ns lookup_pause = base::ms(20);     ///< between two looks at work that is still parked
+constexpr base::time_ns handshake_limit = base::sec(10); ///< an accepted connection that never says hello
+constexpr base::time_ns accept_pause = base::ms(20);     ///< without accepting, after descriptors or memory ran out
+
+enum class peer_state : std::uint8_t {
+    connecting, ///< we sent hello and wait for welcome
+    accepted,   ///< somebody connected and has not said hello
+    up,         ///< the engine knows the link
+};
+
+struct peer {
+    peer_state      state  = peer_state::accepted;
+    int             socket = -1, pidfd = -1;
+    std::uint64_t   instance = 0;
+    base::time_ns   since = 0;
+    fabric::segment own; ///< until it moves into the channel
+    fabric::channel channel;
+    link            l;
+};
+
+struct helper_state {
+    fabric::registry *names = nullptr;
+    std::uint64_t     instance = 0;
+    int               wake_fd = -1, epoll_fd = -1, listen_fd = -1;
+    pthread_t         thread{};
+    pid_t             process = 0; ///< that the thread belongs to; a forked child has none
+    std::atomic<bool> running = false, stop = false;
+    peer             *peers[limits::links] = {}; ///< index of the link; 0 is the process itself and not here
+    base::time_ns     next_lookup = 0, next_silent_check = 0;
+    base::time_ns     accept_again = 0; ///< 0: the listener is being watched
+    unsigned          accepted = 0;     ///< peers in state `accepted`
+};
+extern helper_state helper;
+
+enum class source : std::uint32_t { wake, listener, socket, pidfd };
+
+// --- peers.cc
+void helper_watch(int fd, source s, unsigned index) noexcept;
+/// The listener is level-triggered: what cannot be accepted now must not wake us without end.
+void helper_watch_listener(bool wanted) noexcept;
+void peer_close(unsigned index) noexcept;
+void peer_on_socket(unsigned index) noexcept;
+void peers_accept() noexcept;
+void peers_drop_failed_and_silent() noexcept;
+/// Destinations of parked work. True if work is still parked.
+bool peers_look_up_parked() noexcept;
+
+} // namespace softefa::dev

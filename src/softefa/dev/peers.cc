@@ -1,0 +1,353 @@
+/* Peers: how two processes come together and part.
+ *
+ * Connecting. A destination that the engine does not know parks its work; the helper finds the owner of the QPN in the registry, connects, exchanges
+ * segments, publishes the link and lets the parked work go. When two processes connect to each other at once, the connection that the smaller
+ * instance began is kept; the other side answers busy. Whatever goes wrong frees the slot, and work that is still parked is looked at again a
+ * little later: the registry decides each time anew, so no state has to be repaired.
+ *
+ * The end of a peer is the end of its process (pidfd; forked children may keep its sockets open) or of its socket (exec, or goodbye). Its rings
+ * stay readable: what it had published is taken first, so that an acknowledgement that was sent counts; then the rest of the work ends.
+ *
+ *   HLP-1  a link is published only when both segments are mapped, and closed only after the engine has forgotten it.
+ */
+#include "softefa/dev/helper_state.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <new>
+#include <sched.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+namespace softefa::dev {
+
+void helper_watch(int fd, source s, unsigned index) noexcept
+{
+    epoll_event event{};
+    event.events   = EPOLLIN;
+    event.data.u64 = (std::uint64_t{static_cast<std::uint32_t>(s)} << 32) | index;
+    epoll_ctl(helper.epoll_fd, EPOLL_CTL_ADD, fd, &event);
+}
+
+void helper_watch_listener(bool wanted) noexcept
+{
+    epoll_event event{};
+    event.events   = wanted ? EPOLLIN : 0u;
+    event.data.u64 = std::uint64_t{static_cast<std::uint32_t>(source::listener)} << 32;
+    epoll_ctl(helper.epoll_fd, EPOLL_CTL_MOD, helper.listen_fd, &event);
+    helper.accept_again = wanted ? 0 : base::clock_now_ns() + accept_pause;
+}
+
+namespace {
+
+using fabric::message;
+using fabric::message_kind;
+
+void forget(int &fd) noexcept
+{
+    if (fd >= 0) {
+        epoll_ctl(helper.epoll_fd, EPOLL_CTL_DEL, fd, nullptr);
+        fabric::raw_close(fd);
+    }
+    fd = -1;
+}
+
+// --- processors
+
+/// Polls without result before the processor is offered: only where there are more processes than processors.
+void update_yield() noexcept // engine lock held
+{
+    static const unsigned cores = [] {
+        cpu_set_t set;
+        return sched_getaffinity(0, sizeof(set), &set) == 0 ? static_cast<unsigned>(CPU_COUNT(&set)) : 1u;
+    }();
+    engine_state &e    = engine();
+    unsigned      live = 0;
+    for (unsigned i = 0; i < e.link_count; ++i)
+        live += e.links[i] != nullptr;
+    e.yield_after = live > cores ? 32 : yield_never;
+}
+
+// --- peers
+
+unsigned free_slot() noexcept
+{
+    unsigned i = 1;
+    while (i < limits::links && helper.peers[i] != nullptr)
+        ++i;
+    return i;
+}
+
+unsigned find_peer(std::uint64_t instance, peer_state state) noexcept
+{
+    for (unsigned i = 1; i < limits::links; ++i)
+        if (helper.peers[i] != nullptr && helper.peers[i]->instance == instance && helper.peers[i]->state == state)
+            return i;
+    return 0;
+}
+
+/// A slot for a connected socket; takes the socket over.
+unsigned peer_open(int socket, peer_state state, std::uint64_t instance) noexcept
+{
+    const unsigned i = free_slot();
+    int            pidfd = -1;
+    peer          *p = i < limits::links && fabric::peer_identify(socket, &pidfd) ? new (std::nothrow) peer() : nullptr;
+    if (p == nullptr) {
+        fabric::raw_close(pidfd);
+        fabric::raw_close(socket);
+        return 0;
+    }
+    p->state    = state;
+    p->socket   = socket;
+    p->pidfd    = pidfd;
+    p->instance = instance;
+    p->since    = base::clock_now_ns();
+    helper.peers[i]  = p;
+    helper.accepted += state == peer_state::accepted;
+    helper_watch(socket, source::socket, i);
+    if (pidfd >= 0)
+        helper_watch(pidfd, source::pidfd, i);
+    return i;
+}
+
+void detach_link(unsigned index, peer &p) noexcept
+{
+    const engine_guard guard;
+    engine_state      &e = engine();
+    p.l.gone             = true;
+    p.l.read_count       = 0;
+    for (unsigned rounds = 0; rounds < 4096 && !p.l.failed && p.channel.has_input(); ++rounds)
+        if (!engine_run_link(p.l))
+            break;
+    e.links[index] = nullptr;
+    for (unsigned d = 0; d < limits::devices; ++d)
+        for (unsigned q = 0; e.routes[d] != nullptr && q < 65536; ++q)
+            if (e.routes[d][q] == index + 1)
+                e.routes[d][q] = 0;
+    requester_link_gone(p.l);
+    engine_flush_wakes();
+    ++e.peers.peers_gone;
+    while (e.link_count > 1 && e.links[e.link_count - 1] == nullptr)
+        --e.link_count;
+    update_yield();
+}
+
+} // namespace
+
+void peer_close(unsigned index) noexcept
+{
+    peer &p = *helper.peers[index];
+    if (p.state == peer_state::up)
+        detach_link(index, p);
+    helper.accepted -= p.state == peer_state::accepted;
+    forget(p.socket);
+    forget(p.pidfd);
+    if (p.state == peer_state::up)
+        fabric::channel_close(p.channel);
+    else
+        fabric::segment_close(p.own);
+    delete &p;
+    helper.peers[index] = nullptr;
+    helper.next_lookup  = 0;
+}
+
+namespace {
+
+/// Both segments are there: the engine may use it (HLP-1).
+void peer_up(unsigned index, const fabric::segment &theirs, int wake_fd) noexcept
+{
+    peer &p = *helper.peers[index];
+    fabric::channel_open(p.channel, p.own, theirs, wake_fd, p.instance);
+    p.own   = fabric::segment{};
+    helper.accepted -= p.state == peer_state::accepted;
+    p.state = peer_state::up;
+    const engine_guard guard;
+    engine_state      &e = engine();
+    p.l.channel          = &p.channel;
+    p.l.index            = index;
+    e.links[index]       = &p.l;
+    e.link_count         = std::max(e.link_count, index + 1);
+    ++e.peers.peers_connected;
+    p.channel.own.control()->park.store(e.asleep ? e.park_word : 0, std::memory_order_seq_cst);
+    update_yield();
+    helper.next_lookup = 0;
+}
+
+void begin_connect(std::uint64_t instance) noexcept
+{
+    auto socket = helper.names->connect(instance);
+    if (!socket)
+        return;
+    const unsigned i = peer_open(*socket, peer_state::connecting, instance);
+    if (i == 0)
+        return;
+    auto own = fabric::segment_create(helper.instance);
+    if (own)
+        helper.peers[i]->own = *own;
+    const message hello{message_kind::hello, helper.instance, instance, own ? own->fd : -1, helper.wake_fd};
+    if (!own || fabric::message_send(helper.peers[i]->socket, hello) != status::ok)
+        peer_close(i);
+}
+
+void on_hello(unsigned index, const message &m) noexcept
+{
+    peer          &p    = *helper.peers[index];
+    const unsigned mine = find_peer(m.instance, peer_state::connecting);
+    const bool     busy = find_peer(m.instance, peer_state::up) != 0 || (mine != 0 && helper.instance < m.instance);
+    if (m.to != helper.instance || busy) {
+        if (busy)
+            (void)fabric::message_send(p.socket, {message_kind::busy, helper.instance, m.instance});
+        fabric::raw_close(m.segment);
+        fabric::raw_close(m.wake);
+        peer_close(index);
+        return;
+    }
+    if (mine != 0)
+        peer_close(mine);
+    p.instance  = m.instance;
+    auto theirs = fabric::segment_open_peer(m.segment, m.instance);
+    auto own    = fabric::segment_create(helper.instance);
+    if (own)
+        p.own = *own;
+    const message welcome{message_kind::welcome, helper.instance, m.instance, own ? own->fd : -1, helper.wake_fd};
+    if (!theirs || !own || fabric::message_send(p.socket, welcome) != status::ok) {
+        if (theirs)
+            fabric::segment_close(*theirs);
+        fabric::raw_close(m.wake);
+        peer_close(index);
+        return;
+    }
+    peer_up(index, *theirs, m.wake);
+}
+
+void on_welcome(unsigned index, const message &m) noexcept
+{
+    peer &p     = *helper.peers[index];
+    auto theirs = fabric::segment_open_peer(m.segment, m.instance);
+    if (!theirs || m.instance != p.instance || m.to != helper.instance) {
+        if (theirs)
+            fabric::segment_close(*theirs);
+        fabric::raw_close(m.wake);
+        peer_close(index);
+        return;
+    }
+    peer_up(index, *theirs, m.wake);
+}
+
+} // namespace
+
+void peer_on_socket(unsigned index) noexcept
+{
+    peer &p = *helper.peers[index];
+    auto  m = fabric::message_receive(p.socket);
+    if (!m) {
+        if (m.error() != status::no_resource)
+            peer_close(index);
+        return;
+    }
+    if (m->kind == message_kind::hello && p.state == peer_state::accepted) {
+        on_hello(index, *m);
+    } else if (m->kind == message_kind::welcome && p.state == peer_state::connecting) {
+        on_welcome(index, *m);
+    } else { // busy, bye, or nothing that belongs here
+        fabric::raw_close(m->segment);
+        fabric::raw_close(m->wake);
+        peer_close(index);
+    }
+}
+
+void peers_accept() noexcept
+{
+    for (unsigned k = 0; k < 64; ++k) {
+        const int fd = accept4(helper.listen_fd, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd < 0) {
+            if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+                helper_watch_listener(false);
+            return;
+        }
+        peer_open(fd, peer_state::accepted, 0);
+    }
+}
+
+namespace {
+
+// --- destinations of parked work
+
+struct destination {
+    std::uint8_t  device;
+    std::uint16_t qpn;
+};
+
+unsigned collect(destination *out, unsigned most) noexcept
+{
+    const engine_guard guard;
+    unsigned           count = 0;
+    for (const op *o = engine().parked.head; o != nullptr && count < most; o = o->next) {
+        bool known = false;
+        for (unsigned i = 0; i < count; ++i)
+            known |= out[i].device == o->device && out[i].qpn == o->dst_qpn;
+        if (!known)
+            out[count++] = {o->device, o->dst_qpn};
+    }
+    return count;
+}
+
+/// Lets the work for one destination go: over a link, or (link 0) to its end. Without `ended` it is only a route.
+void settle(const destination &d, unsigned index, bool ended) noexcept
+{
+    const engine_guard guard;
+    engine_state      &e = engine();
+    if (!ended)
+        e.routes[d.device][d.qpn] = static_cast<std::uint16_t>(index + 1);
+    for (op *o = e.parked.head, *next = nullptr; o != nullptr; o = next) {
+        next = o->next;
+        if (o->device != d.device || o->dst_qpn != d.qpn)
+            continue;
+        e.parked.remove(*o);
+        if (ended && e.routes[d.device][d.qpn] == 0)
+            requester_end(*o, wire::efa_status::bad_dest_qpn);
+        else
+            requester_submit(*o);
+    }
+}
+
+} // namespace
+
+/// True if work is still parked.
+bool peers_look_up_parked() noexcept
+{
+    destination    wanted[64];
+    const unsigned count = collect(wanted, 64);
+    bool           waits = false;
+    for (unsigned i = 0; i < count; ++i) {
+        const std::uint64_t instance = helper.names->owner(wanted[i].device, wanted[i].qpn);
+        if (instance == 0 || instance == helper.instance) {
+            settle(wanted[i], 0, true);
+            continue;
+        }
+        const unsigned up = find_peer(instance, peer_state::up);
+        if (up != 0) {
+            settle(wanted[i], up, false);
+            continue;
+        }
+        waits = true;
+        if (find_peer(instance, peer_state::connecting) == 0)
+            begin_connect(instance);
+    }
+    return waits;
+}
+
+void peers_drop_failed_and_silent() noexcept
+{
+    const base::time_ns now = base::clock_now_ns();
+    for (unsigned i = 1; i < limits::links; ++i) {
+        if (helper.peers[i] == nullptr)
+            continue;
+        const peer &p = *helper.peers[i];
+        if ((p.state == peer_state::up && p.l.failed) || (p.state == peer_state::accepted && now - p.since > handshake_limit))
+            peer_close(i);
+    }
+}
+
+} // namespace softefa::dev
