@@ -20,6 +20,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <new>
 #include <pthread.h>
 #include <strings.h>
@@ -130,6 +131,32 @@ void range_text(const variable &v, char *text, std::size_t size)
         snprintf(text, size, "%s", v.range);
     } else {
         snprintf(text, size, "%llu..%llu", static_cast<unsigned long long>(v.min), static_cast<unsigned long long>(v.max));
+    }
+}
+
+void value_text(const variable &v, const settings &values, char *text, std::size_t size)
+{
+    switch (v.kind) {
+    case value_kind::profile_name: snprintf(text, size, "%s", profile_names[v.get(values)]); break;
+    case value_kind::name: snprintf(text, size, "%s", values.domain.c_str()); break;
+    case value_kind::folder: snprintf(text, size, "%s", values.registry_dir.empty() ? "chosen" : values.registry_dir.c_str()); break;
+    case value_kind::level: snprintf(text, size, "%s", level_names[v.get(values)]); break;
+    case value_kind::percent: {
+        const auto hundredths = static_cast<unsigned>((v.get(values) * 10000 + 32768) / 65536);
+        int        length     = snprintf(text, size, "%u.%02u", hundredths / 100, hundredths % 100);
+        while (length > 0 && (text[length - 1] == '0' || text[length - 1] == '.')) {
+            const bool point = text[length - 1] == '.';
+            text[--length]   = '\0';
+            if (point) {
+                break;
+            }
+        }
+        break;
+    }
+    case value_kind::number:
+        snprintf(text, size, v.min >= 0xefa0 || v.get == get_limit<&device_limits::device_caps> ? "0x%llx" : "%llu",
+                 static_cast<unsigned long long>(v.get(values)));
+        break;
     }
 }
 
@@ -364,26 +391,24 @@ const settings *settings_get(const char **error_p) noexcept
     return &parsed->values;
 }
 
+unsigned settings_count() noexcept { return static_cast<unsigned>(std::size(variables)); }
+
+void settings_row(unsigned index, const settings &values, setting_row *row_p) noexcept
+{
+    const variable &v = variables[index];
+    *row_p            = setting_row{v.name, "", "", v.help, v.shared};
+    range_text(v, row_p->range, sizeof(row_p->range));
+    value_text(v, values, row_p->value, sizeof(row_p->value));
+}
+
 std::size_t settings_help(char *text, std::size_t size) noexcept
 {
     const settings defaults;
     std::size_t    used = 0;
-    for (const auto &v : variables) {
-        char range[64];
-        char initial[64] = "";
-        range_text(v, range, sizeof(range));
-        switch (v.kind) {
-        case value_kind::profile_name: snprintf(initial, sizeof(initial), "efa2"); break;
-        case value_kind::name: snprintf(initial, sizeof(initial), "%s", defaults.domain.c_str()); break;
-        case value_kind::folder: snprintf(initial, sizeof(initial), "chosen"); break;
-        case value_kind::percent: snprintf(initial, sizeof(initial), "2.5"); break;
-        case value_kind::level: snprintf(initial, sizeof(initial), "%s", level_names[v.get(defaults)]); break;
-        case value_kind::number:
-            snprintf(initial, sizeof(initial), v.min >= 0xefa0 ? "0x%llx" : "%llu",
-                     static_cast<unsigned long long>(v.get(defaults)));
-            break;
-        }
-        append(text, size, &used, "%s%s (default %s; %s): %s\n", prefix, v.name, initial, range, v.help);
+    for (unsigned i = 0; i < settings_count(); ++i) {
+        setting_row row;
+        settings_row(i, defaults, &row);
+        append(text, size, &used, "%s%s (default %s; %s): %s\n", prefix, row.name, row.value, row.range, row.help);
     }
     return used;
 }

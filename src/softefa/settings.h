@@ -58,6 +58,18 @@ const settings *settings_get(const char **error_p) noexcept;
 /// The same, of an environment that is passed in (NULL-terminated "NAME=value" strings). False: *error has the line.
 bool settings_parse(const char *const *environment, settings *settings_p, char *error, std::size_t error_size) noexcept;
 
+/// One setting as a person reads it.
+struct setting_row {
+    const char *name = nullptr; ///< without SOFTEFA_
+    char        value[96];      ///< in the settings that were asked for
+    char        range[64];      ///< in words
+    const char *help = nullptr;
+    bool        shared = false; ///< the first process of a domain fixes it for all
+};
+unsigned settings_count() noexcept;
+/// Row `index`, with the value that it has in `values`.
+void settings_row(unsigned index, const settings &values, setting_row *row_p) noexcept;
+
 /// One line of text for each variable: name, default, range, meaning. Returns the length needed, like snprintf.
 std::size_t settings_help(char *text, std::size_t size) noexcept;
 
