@@ -68,7 +68,7 @@ bool control_send(iface *f, peer *p, wire::control type) noexcept
     if (type == wire::control::hello_ack) { // WIRE 4.3: the nonce of the hello that it answers
         base::store_le<std::uint16_t>(buf->payload - header_size + wire::long_nonce_offset, p->nonce_answer);
     } else if (type == wire::control::nak) {
-        buf->payload[0] = p->nak;
+        buf->payload[0] = static_cast<unsigned char>(wire::nak_reason::stale); // WIRE 5.3: the only one that is sent
         body_size       = 1;
     } else if (type == wire::control::bye) {
         psn = p->tx.next(); // nothing is outstanding, nothing follows: it needs no place in the window
@@ -111,21 +111,35 @@ void control_finished(iface *f, op *o) noexcept
 
 peer *work_pop(iface *f) noexcept
 {
-    peer *p = f->work_head;
+    peer *p = f->peers.work_pop(f->work);
     if (p != nullptr) {
-        f->work_head = p->work_next;
-        if (f->work_head == nullptr) {
-            f->work_tail = nullptr;
-        }
-        p->work_next = nullptr;
-        p->in_work   = false;
+        p->in_work = false;
     }
     return p;
+}
+
+/// A timer that could not be armed for want of memory. False: still none.
+bool control_retime(iface *f, peer *p) noexcept
+{
+    peer_slow *s = f->peers.slow_get(p);
+    if (s == nullptr) {
+        return false;
+    }
+    p->retime                = false;
+    const base::time_ns due = base::clock_now_ns() + f->hello_interval;
+    if (p->state == peer_state::fresh && s->hello_due == 0) {
+        s->hello_due = due;
+    }
+    timer_arm(f, p, due);
+    return true;
 }
 
 /// Pays what is owed to one peer, as far as slots go. False: it must wait in the list.
 bool control_pay(iface *f, peer *p, unsigned &ah_budget) noexcept
 {
+    if (p->retime && !control_retime(f, p)) [[unlikely]] {
+        return false;
+    }
     if (p->want & want_report) {
         p->want &= static_cast<std::uint8_t>(~want_report);
         peer_report(f, p);
@@ -166,14 +180,8 @@ void control_want(iface *f, peer *p, std::uint8_t want) noexcept
 {
     p->want |= want;
     if (!p->in_work) {
-        p->in_work   = true;
-        p->work_next = nullptr;
-        if (f->work_tail == nullptr) {
-            f->work_head = p;
-        } else {
-            f->work_tail->work_next = p;
-        }
-        f->work_tail = p;
+        p->in_work = true;
+        f->peers.work_push(f->work, p);
         f->attention |= attend_work;
     }
 }
@@ -191,7 +199,7 @@ void control_run(iface *f) noexcept
             control_want(f, p, 0);
         }
     }
-    if (f->work_head == nullptr) {
+    if (f->work.empty()) {
         f->attention &= static_cast<std::uint8_t>(~attend_work);
     }
 }
@@ -200,7 +208,7 @@ void control_complete(iface *f, op *o) noexcept
 {
     peer *p = o->owner;
 
-    p->heard_at = static_cast<std::uint32_t>(base::clock_now_ns() / base::sec(1));
+    p->heard_at = static_cast<std::uint16_t>(base::clock_now_ns() / base::sec(1));
     control_finished(f, o);
 }
 
@@ -217,10 +225,8 @@ void control_complete_error(iface *f, op *o, const error_meaning &e, std::uint32
     case fault::not_ready:
         count(f, counter::tx_rnr);
         p->want |= want_of(type); // owed again, not before the timer: it is not put into the work list
-        timer_arm(f, p, base::clock_now_ns() + (base::us(50) << p->backoff));
-        if (p->backoff < 9) {
-            ++p->backoff;
-        }
+        timer_arm(f, p, base::clock_now_ns() + (base::us(50) << p->slow->backoff));
+        peer_backoff(f, p);
         return;
     default: // WIRE 5.8
         peer_fail(f, p, e.status, e.meaning, e.cause, device_status);
@@ -250,12 +256,11 @@ peer *control_resolve(iface *f, const wire::long_header &h, std::uint16_t qpn, s
     if (p == nullptr) {
         peer *dead = f->peers.find_failed(h.gid, qpn, h.qkey, h.epoch);
         if (dead != nullptr) {
-            dead->nak = static_cast<std::uint8_t>(wire::nak_reason::stale);
             control_want(f, dead, want_nak);
             return drop(counter::rx_dropped_stale);
         }
     } else if (p->epoch_remote != 0 && p->epoch_remote != h.epoch) {
-        if (h.epoch == p->epoch_past || f->peers.find_failed(h.gid, qpn, h.qkey, h.epoch) != nullptr) {
+        if (h.epoch == p->slow->epoch_past || f->peers.find_failed(h.gid, qpn, h.qkey, h.epoch) != nullptr) {
             return drop(counter::rx_dropped_stale);
         }
         const std::uint32_t past = p->epoch_remote;
@@ -264,7 +269,7 @@ peer *control_resolve(iface *f, const wire::long_header &h, std::uint16_t qpn, s
         if (p == nullptr) {
             return drop(counter::rx_dropped_no_peer);
         }
-        p->epoch_past = past;
+        f->peers.slow_get(p)->epoch_past = past; // a new peer has one
         count(f, counter::peers_created);
     }
     if (p == nullptr) {
@@ -274,13 +279,13 @@ peer *control_resolve(iface *f, const wire::long_header &h, std::uint16_t qpn, s
         }
         count(f, counter::peers_created);
     }
-    if (h.known_epoch != 0 && h.known_epoch != p->epoch_local) {
+    if (h.known_epoch != 0 && h.known_epoch != f->peers.epoch_local(p)) {
         // The sender talks to a former life of ours. The answer tells it our epoch.
         control_want(f, p, want_hello);
         return drop(counter::rx_dropped_stale);
     }
     p->epoch_remote = h.epoch;
-    p->heard_at     = static_cast<std::uint32_t>(base::clock_now_ns() / base::sec(1));
+    p->heard_at     = static_cast<std::uint16_t>(base::clock_now_ns() / base::sec(1));
     return p;
 }
 
@@ -290,11 +295,14 @@ void control_heard_long(iface *f, peer *p, std::uint32_t imm, const wire::long_h
     const unsigned type = wire::imm_id(imm);
 
     // WIRE 4.2: short headers only towards a peer that has said it knows our epoch.
-    if (p->state == peer_state::fresh && h.known_epoch == p->epoch_local && h.your_index != wire::index_none) {
+    if (p->state == peer_state::fresh && h.known_epoch == f->peers.epoch_local(p) && h.your_index != wire::index_none) {
         p->index_remote = h.your_index;
         p->state        = peer_state::open;
-        p->hello_due    = 0;
         p->want &= static_cast<std::uint8_t>(~want_hello);
+        if (p->slow->hello_due != 0) {
+            f->peers.slow_get(p)->hello_due = 0;
+        }
+        f->peers.slow_put_idle(p);
     }
     // WIRE 4.3: one answer for each nonce; any long header of a peer that asks is a question.
     const bool asks = !control || type == static_cast<unsigned>(wire::control::hello) ||
@@ -350,20 +358,21 @@ bool peer_address(iface *f, peer *p) noexcept
     if (p->ah_ref != nullptr) {
         return true;
     }
-    p->ah_ref = f->ahs.get(p->gid);
+    p->ah_ref = f->ahs.get(p->gid());
     if (p->ah_ref == nullptr) {
         if (f->counters.get(counter::ah_failed) == 0) { // say it once
             char gid[INET6_ADDRSTRLEN];
             ucs_diag("srd: no address handle for %s: errno %d; will try again",
-                     inet_ntop(AF_INET6, p->gid.data(), gid, sizeof(gid)), errno);
+                     inet_ntop(AF_INET6, p->gid().data(), gid, sizeof(gid)), errno);
         }
         count(f, counter::ah_failed);
         return false;
     }
     p->ah = p->ah_ref->ah;
     if (p->state != peer_state::failed && !f->closing) { // those two accept nothing, but still answer
-        p->key = key_make(p->index_local, p->ah_ref->number, p->qpn);
+        p->key = key_make(p->index_local(), p->ah_ref->number, p->qpn);
     }
+    f->peers.slow_put_idle(p);
     return true;
 }
 
@@ -381,14 +390,29 @@ std::uint32_t grant_size(iface *f, peer *p) noexcept
 
 // --- time ------------------------------------------------------------------------------------------------------------------
 
+void peer_backoff(iface *f, peer *p) noexcept
+{
+    peer_slow *s = f->peers.slow_get(p);
+    if (s != nullptr && s->backoff < 9) { // 20 us .. 10 ms
+        ++s->backoff;
+    }
+}
+
 void timer_arm(iface *f, peer *p, base::time_ns due) noexcept
 {
-    if (p->timer_due == 0 || due < p->timer_due) {
-        p->timer_due = due;
+    peer_slow *s = f->peers.slow_get(p);
+
+    if (s == nullptr) { // no memory: tried again from the next progress call on
+        p->retime = true;
+        control_want(f, p, 0);
+        return;
+    }
+    if (s->timer_due == 0 || due < s->timer_due) {
+        s->timer_due = due;
     }
     if (!p->in_timers) {
         p->in_timers  = true;
-        p->timer_next = f->timers;
+        s->timer_next = f->timers;
         f->timers     = p;
     }
     if (f->tick > limits::armed_tick) {
@@ -406,16 +430,17 @@ void timer_fire(iface *f, peer *p, base::time_ns now) noexcept
     if (p->waiting_count != 0) {
         control_want(f, p, want_repost);
     }
-    if (p->state == peer_state::fresh && p->hello_due != 0) {
-        if (now >= p->hello_due) {
-            ++p->nonce;
-            p->hello_due = now + (f->hello_interval << p->hello_backoff);
-            if (p->hello_backoff < 5) {
-                ++p->hello_backoff;
+    peer_slow *s = f->peers.slow_get(p); // it has one: its timer was armed
+    if (p->state == peer_state::fresh && s->hello_due != 0) {
+        if (now >= s->hello_due) {
+            ++s->nonce;
+            s->hello_due = now + (f->hello_interval << s->hello_backoff);
+            if (s->hello_backoff < 5) {
+                ++s->hello_backoff;
             }
             control_want(f, p, want_hello);
         }
-        timer_arm(f, p, p->hello_due);
+        timer_arm(f, p, s->hello_due);
     }
     if (p->eps != nullptr && p->waiting_count == 0 && !p->tx.may_send()) {
         // WIRE 6.9: out of credits. What is outstanding would tell of the peer's death; with nothing outstanding, ask.
@@ -440,11 +465,13 @@ bool may_forget(const peer *p) noexcept
 
 void forget(iface *f, peer *p, base::time_ns now) noexcept
 {
+    ah_entry *ah_ref = p->ah_ref;
+
     rx_purge(f, p);
-    if (p->ah_ref != nullptr) {
-        f->ahs.put(p->ah_ref);
+    f->peers.release(p, now); // looks at the GID, which may be the entry's
+    if (ah_ref != nullptr) {
+        f->ahs.put(ah_ref);
     }
-    f->peers.release(p, now);
     count(f, counter::peers_released);
 }
 
@@ -467,11 +494,11 @@ void housekeep(iface *f, base::time_ns now) noexcept
             forget(f, p, now);
             continue;
         }
-        const std::uint32_t now_s = static_cast<std::uint32_t>(now / base::sec(1));
+        const auto now_s = static_cast<std::uint16_t>(now / base::sec(1));
         // What is outstanding tells of the peer's death by itself; a peer that owes nothing must be asked.
         const base::time_ns interval = p->eps == nullptr ? f->probe_interval : f->keepalive_interval;
         if (interval != 0 && p->epoch_remote != 0 && p->tx.empty() && p->control_in_flight == 0 &&
-            p->state != peer_state::failed && base::sec(now_s - p->heard_at) > interval) {
+            p->state != peer_state::failed && base::sec(static_cast<std::uint16_t>(now_s - p->heard_at)) > interval) {
             p->heard_at = now_s;
             control_want(f, p, want_probe);
         }
@@ -488,14 +515,16 @@ void control_tick(iface *f) noexcept
     f->timers = nullptr;
     while (list != nullptr) {
         peer *p       = list;
-        list          = p->timer_next;
-        p->timer_next = nullptr;
+        peer_slow *s  = f->peers.slow_get(p);
+        list          = s->timer_next;
+        s->timer_next = nullptr;
         p->in_timers  = false;
-        if (p->timer_due > now) {
-            timer_arm(f, p, p->timer_due);
+        if (s->timer_due > now) {
+            timer_arm(f, p, s->timer_due);
         } else {
-            p->timer_due = 0;
+            s->timer_due = 0;
             timer_fire(f, p, now);
+            f->peers.slow_put_idle(p);
         }
     }
     if (now - f->ticked_at >= base::ms(1)) {

@@ -23,17 +23,18 @@ namespace srd {
 class rx_credit {
 public:
     explicit rx_credit(base::seq32 first = base::seq32(0)) noexcept
-        : limit_(first + limits::initial_grant), due_at_(first + limits::initial_grant / 2)
+        : limit_(first + limits::initial_grant)
     {
     }
 
     base::seq32 limit() const noexcept { return limit_; }
     /// Whether a correct sender may have sent `psn`. BYE needs no credit: it may be the first one past the limit.
     bool covers(base::seq32 psn) const noexcept { return distance(limit_, psn) <= 0; }
-    base::seq32 due_at() const noexcept { return due_at_; }
+    /// Half a grant before the limit.
+    base::seq32 due_at() const noexcept { return limit_ - grant_ / 2u; }
 
     /// True once `consumed` reached the point where a new grant should be on its way.
-    bool is_due(base::seq32 consumed) const noexcept { return !is_before(consumed, due_at_); }
+    bool is_due(base::seq32 consumed) const noexcept { return !is_before(consumed, due_at()); }
 
     /// True when the sender is about to stop: waiting for something to piggyback on is over.
     bool is_urgent(base::seq32 consumed) const noexcept
@@ -52,13 +53,12 @@ public:
         }
         grant_ = static_cast<std::uint16_t>(grant);
         limit_ = later_of(limit_, consumed + grant);
-        // CRD-3: after a smaller grant than the last one the limit may lie far ahead: due half a (small) grant before it.
-        due_at_ = later_of(limit_ - grant / 2, consumed + 1);
+        // CRD-3: the limit is at least a grant, and a grant at least 2, ahead of what is consumed.
+        static_assert(limits::min_grant >= 2);
     }
 
 private:
     base::seq32 limit_;                                                            ///< first psn not granted
-    base::seq32 due_at_;                                                           ///< consuming up to here makes a grant due
     std::uint16_t grant_ = static_cast<std::uint16_t>(limits::initial_grant);      ///< size of the last grant
 };
 

@@ -174,7 +174,7 @@ void peer_fail(iface *f, peer *p, ucs_status_t status, const char *meaning, cons
         return;
     }
     char gid[INET6_ADDRSTRLEN] = "?";
-    inet_ntop(AF_INET6, p->gid.data(), gid, sizeof(gid));
+    inet_ntop(AF_INET6, p->gid().data(), gid, sizeof(gid));
     ucs_log_level_t level = f->super.config.failure_level;
     if (level < UCS_LOG_LEVEL_ERROR) {
         level = UCS_LOG_LEVEL_ERROR; // UCX aborts the process at its fatal level
@@ -186,9 +186,9 @@ void peer_fail(iface *f, peer *p, ucs_status_t status, const char *meaning, cons
             ucs_status_string(status), device_status, meaning, cause);
 
     count(f, counter::peers_failed);
-    p->state  = peer_state::failed;
-    p->status = status;
-    p->key    = 0;
+    p->state       = peer_state::failed;
+    p->status_code = static_cast<std::int8_t>(status);
+    p->accept_none();
     p->tx.freeze();
     rx_purge(f, p);
     for (ep *e = p->eps; e != nullptr; e = e->peer_next) {
@@ -229,7 +229,7 @@ unsigned peer_report(iface *f, peer *p) noexcept
         e->reported = true;
         ++told;
         // May purge, flush and destroy this endpoint or others: the list is walked from its start again.
-        const ucs_status_t handled = uct_iface_handle_ep_err(&f->super.super, &e->super.super, p->status);
+        const ucs_status_t handled = uct_iface_handle_ep_err(&f->super.super, &e->super.super, p->status());
         if (handled != UCS_OK) {
             ucs_debug("srd: nobody handled the failure of an endpoint: %s", ucs_status_string(handled));
         }
@@ -460,7 +460,7 @@ extern "C" ucs_status_t uct_srd_ep_check(uct_ep_h tl_ep, unsigned flags, uct_com
         return UCS_ERR_UNSUPPORTED;
     }
     if (e->gate & gate_failed) {
-        return p->status;
+        return p->status();
     }
     // What is outstanding will tell just as well.
     if (p->tx.empty() && p->control_in_flight == 0) {

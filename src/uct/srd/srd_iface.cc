@@ -333,7 +333,7 @@ void say_goodbye(iface *f) noexcept
                 }
             }
         }
-        if (f->work_head == nullptr && f->tx.control_free == limits::control_slots) {
+        if (f->work.empty() && f->tx.control_free == limits::control_slots) {
             return;
         }
     }
@@ -361,7 +361,7 @@ void cancel_everything(iface *f) noexcept
         rx_purge(f, p);
         if (p->ah_ref != nullptr) {
             f->ahs.put(p->ah_ref);
-            p->ah_ref = nullptr;
+            p->ah_ref = nullptr; // its GID is not asked for any more
         }
     }
 }
@@ -411,7 +411,7 @@ static void uct_srd_iface_close(uct_iface_h tl_iface) noexcept
     uct_base_iface_progress_disable(tl_iface, UCT_PROGRESS_SEND | UCT_PROGRESS_RECV);
     f->closing = true; // handlers of the user may be gone: what arrives now is dropped
     for (std::uint32_t slot = 0; slot < f->peers.slots_used(); ++slot) {
-        f->peers.at(slot)->key = 0; // no message takes the common path any more
+        f->peers.at(slot)->accept_none(); // no message takes the common path any more
     }
     say_goodbye(f);
     report(f);

@@ -122,7 +122,7 @@ struct iface {
     std::uint32_t active_now = 0;      ///< peers granted in it
     std::uint32_t active_before = 0;   ///< and in the one before
     std::uint32_t fence_epoch = 0;     ///< raised by iface_fence
-    peer *work_head = nullptr, *work_tail = nullptr;
+    peer_table::work_list work;        ///< peers that are owed something
     peer *timers    = nullptr;         ///< peers with an armed timer, in no order
     ep *pending_ring = nullptr;        ///< the endpoint to be tried next
     std::uint32_t scan_slot  = 0;      ///< next peer that housekeeping looks at
@@ -237,6 +237,8 @@ void control_heard_long(iface *f, peer *p, std::uint32_t imm, const wire::long_h
 bool control_receive(iface *f, peer *p, std::uint32_t imm, const unsigned char *body, std::size_t size) noexcept;
 void control_tick(iface *f) noexcept;
 void timer_arm(iface *f, peer *p, base::time_ns due) noexcept;
+/// One more refusal: the next delay is twice as long, up to a bound.
+void peer_backoff(iface *f, peer *p) noexcept;
 /// Gives the peer its address handle. False: none to be had.
 bool peer_address(iface *f, peer *p) noexcept;
 std::uint32_t grant_size(iface *f, peer *p) noexcept;

@@ -59,6 +59,7 @@ inline constexpr std::uint64_t slot_quiet_ns = 1'000'000'000;
 
 /// Peers kept in one allocation, and receive buffers registered at once.
 inline constexpr std::uint32_t peers_per_chunk  = 64;
+inline constexpr std::uint32_t slows_per_chunk  = 64;
 inline constexpr std::uint32_t bufs_per_chunk   = 64;
 inline constexpr std::uint32_t ops_per_chunk    = 128;
 

@@ -9,11 +9,14 @@
 namespace srd {
 
 peer_table::peer_table(std::uint32_t max_peers, std::uint64_t seed, std::uint32_t window) noexcept
-    : max_(max_peers), seed_(seed | 1), window_(window)
+    : max_(max_peers), seed_(seed), window_(window)
 {
     constexpr std::uint32_t addressable = 1u << limits::slot_bits;
     if (max_ > addressable) {
         max_ = addressable;
+    }
+    for (std::uint32_t &bucket : buckets_) {
+        bucket = wire::index_none;
     }
 }
 
@@ -22,9 +25,14 @@ peer_table::~peer_table()
     for (std::uint32_t i = 0; i < capacity_ / limits::peers_per_chunk; ++i) {
         std::free(chunks_[i]); // peers are trivially destructible: they own nothing
     }
-    static_assert(std::is_trivially_destructible_v<peer>);
+    static_assert(std::is_trivially_destructible_v<peer> && std::is_trivially_destructible_v<peer_slow>);
     std::free(chunks_);
-    std::free(rests_);
+    std::free(links_);
+    while (slow_chunks_ != nullptr) {
+        slow_chunk *dead = slow_chunks_;
+        slow_chunks_     = dead->next;
+        std::free(dead);
+    }
 }
 
 std::uint32_t peer_table::bucket_of(const gid_type &gid, std::uint16_t qpn) noexcept
@@ -37,8 +45,9 @@ std::uint32_t peer_table::bucket_of(const gid_type &gid, std::uint16_t qpn) noex
 peer *peer_table::find(const gid_type &gid, std::uint16_t qpn, std::uint32_t qkey) const noexcept
 {
     static_assert(bucket_count == 1u << 12);
-    for (peer *p = buckets_[bucket_of(gid, qpn)]; p != nullptr; p = p->hash_next) {
-        if (p->qpn == qpn && p->qkey == qkey && p->gid == gid && p->state != peer_state::failed) {
+    for (std::uint32_t at = buckets_[bucket_of(gid, qpn)]; at != wire::index_none; at = links_[at].next) {
+        peer *p = slot(at);
+        if (p->qpn == qpn && p->qkey == qkey && p->state != peer_state::failed && p->gid() == gid) {
             return p;
         }
     }
@@ -48,9 +57,10 @@ peer *peer_table::find(const gid_type &gid, std::uint16_t qpn, std::uint32_t qke
 peer *peer_table::find_failed(const gid_type &gid, std::uint16_t qpn, std::uint32_t qkey,
                               std::uint32_t epoch_remote) const noexcept
 {
-    for (peer *p = buckets_[bucket_of(gid, qpn)]; p != nullptr; p = p->hash_next) {
-        if (p->qpn == qpn && p->qkey == qkey && p->gid == gid && p->state == peer_state::failed &&
-            p->epoch_remote == epoch_remote) {
+    for (std::uint32_t at = buckets_[bucket_of(gid, qpn)]; at != wire::index_none; at = links_[at].next) {
+        peer *p = slot(at);
+        if (p->qpn == qpn && p->qkey == qkey && p->state == peer_state::failed && p->epoch_remote == epoch_remote &&
+            p->gid() == gid) {
             return p;
         }
     }
@@ -70,19 +80,20 @@ bool peer_table::reserve(std::uint32_t slots) noexcept
     if (pointers == nullptr) {
         return false;
     }
-    chunks_     = pointers;
-    auto *rests = static_cast<rest *>(std::realloc(rests_, grown * sizeof(rest)));
-    if (rests == nullptr) {
+    chunks_    = pointers;
+    auto *more = static_cast<links *>(std::realloc(links_, grown * sizeof(links)));
+    if (more == nullptr) {
         return false;
     }
-    rests_      = rests;
+    links_      = more;
     auto *chunk = static_cast<peer *>(std::aligned_alloc(alignof(peer), limits::peers_per_chunk * sizeof(peer)));
     if (chunk == nullptr) {
         return false;
     }
     for (std::uint32_t i = 0; i < limits::peers_per_chunk; ++i) {
         new (&chunk[i]) peer;
-        rests_[capacity_ + i] = {0, 0, wire::index_none};
+        chunk[i].key          = wire::index_make(capacity_ + i, 0);
+        links_[capacity_ + i] = {wire::index_none, wire::index_none};
     }
     chunks_[chunks - 1] = chunk;
     capacity_           = grown;
@@ -93,13 +104,13 @@ std::uint32_t peer_table::take_slot(base::time_ns now) noexcept
 {
     constexpr std::uint32_t addressable = 1u << limits::slot_bits;
 
-    if (free_head_ != wire::index_none && now - rests_[free_head_].free_since >= limits::slot_quiet_ns) { // PEE-3
-        const std::uint32_t slot = free_head_;
-        free_head_               = rests_[slot].next_free;
+    if (free_head_ != wire::index_none && now - slot(free_head_)->free_since >= limits::slot_quiet_ns) { // PEE-3
+        const std::uint32_t taken = free_head_;
+        free_head_                = links_[taken].next;
         if (free_head_ == wire::index_none) {
             free_tail_ = wire::index_none;
         }
-        return slot;
+        return taken;
     }
     if (used_ < addressable && reserve(used_ + 1)) {
         return used_++;
@@ -109,46 +120,43 @@ std::uint32_t peer_table::take_slot(base::time_ns now) noexcept
 
 peer *peer_table::create(const gid_type &gid, std::uint16_t qpn, std::uint32_t qkey, base::time_ns now) noexcept
 {
-    if (live_ >= max_) {
+    if (live_ >= max_ || !slow_reserve()) {
         return nullptr;
     }
-    const std::uint32_t slot = take_slot(now);
-    if (slot == wire::index_none) {
+    const std::uint32_t taken = take_slot(now);
+    if (taken == wire::index_none) {
         return nullptr;
     }
-    rest &r      = rests_[slot];
-    r.generation = (r.generation + 1) & ((1u << limits::generation_bits) - 1);
-    if (slot == (1u << limits::slot_bits) - 1 && r.generation == (1u << limits::generation_bits) - 1) {
-        r.generation = 0; // that index would be index_none
+    peer *p = slot(taken);
+    std::uint32_t generation = (wire::index_generation(p->index_local()) + 1) & ((1u << limits::generation_bits) - 1);
+    if (taken == (1u << limits::slot_bits) - 1 && generation == (1u << limits::generation_bits) - 1) {
+        generation = 0; // that index would be index_none
     }
 
-    peer *p = &chunks_[slot / limits::peers_per_chunk][slot % limits::peers_per_chunk];
     new (p) peer;
-    p->gid         = gid;
-    p->qpn         = qpn;
-    p->qkey        = qkey;
-    p->index_local = wire::index_make(slot, r.generation);
-    do {
-        seed_          = seed_ * 6364136223846793005u + 1442695040888963407u;
-        p->epoch_local = static_cast<std::uint32_t>(seed_ >> 32);
-    } while (p->epoch_local == 0);
-    p->tx = peer_tx_window(window_, limits::initial_grant);
+    p->key   = wire::index_make(taken, generation);
+    p->state = peer_state::fresh;
+    p->qpn   = qpn;
+    p->qkey  = qkey;
+    p->tx    = peer_tx_window(window_, limits::initial_grant);
     p->tx.hold(); // sends take the slow path, with the long header, until the peer answers
-    p->heard_at = static_cast<std::uint32_t>(now / base::sec(1));
+    p->heard_at      = static_cast<std::uint16_t>(now / base::sec(1));
+    slow_get(p)->gid = gid; // cannot fail: reserved above
 
-    peer *&bucket = buckets_[bucket_of(gid, qpn)];
-    p->hash_next  = bucket;
-    bucket        = p;
+    std::uint32_t &bucket = buckets_[bucket_of(gid, qpn)];
+    links_[taken]         = {bucket, wire::index_none};
+    bucket                = taken;
     ++live_;
     return p;
 }
 
 void peer_table::unlink(peer *p) noexcept
 {
-    for (peer **link = &buckets_[bucket_of(p->gid, p->qpn)]; *link != nullptr; link = &(*link)->hash_next) {
-        if (*link == p) {
-            *link        = p->hash_next;
-            p->hash_next = nullptr;
+    const std::uint32_t own = wire::index_slot(p->index_local());
+
+    for (std::uint32_t *link = &buckets_[bucket_of(p->gid(), p->qpn)]; *link != wire::index_none; link = &links_[*link].next) {
+        if (*link == own) {
+            *link = links_[own].next;
             return;
         }
     }
@@ -156,20 +164,99 @@ void peer_table::unlink(peer *p) noexcept
 
 void peer_table::release(peer *p, base::time_ns now) noexcept
 {
-    const std::uint32_t slot = wire::index_slot(p->index_local);
+    const std::uint32_t own = wire::index_slot(p->index_local());
 
     unlink(p);
-    p->key                 = 0;
-    p->index_local         = wire::index_none;
-    rests_[slot].free_since = now;
-    rests_[slot].next_free  = wire::index_none;
-    if (free_tail_ == wire::index_none) {
-        free_head_ = slot;
-    } else {
-        rests_[free_tail_].next_free = slot;
+    if (p->slow != &peer_slow_idle) {
+        slow_put(p);
     }
-    free_tail_ = slot;
+    p->accept_none();
+    p->state         = peer_state::vacant;
+    p->free_since    = now;
+    links_[own].next = wire::index_none;
+    if (free_tail_ == wire::index_none) {
+        free_head_ = own;
+    } else {
+        links_[free_tail_].next = own;
+    }
+    free_tail_ = own;
     --live_;
+}
+
+// --- the slow part -----------------------------------------------------------------------------------------------------
+
+bool peer_table::slow_reserve() noexcept
+{
+    if (slow_free_ != nullptr) {
+        return true;
+    }
+    auto *chunk = static_cast<slow_chunk *>(std::malloc(sizeof(slow_chunk)));
+    if (chunk == nullptr) {
+        return false;
+    }
+    chunk->next  = slow_chunks_;
+    slow_chunks_ = chunk;
+    for (slow_element &element : chunk->elements) {
+        element.next_free = slow_free_;
+        slow_free_        = &element;
+    }
+    return true;
+}
+
+peer_slow *peer_table::slow_get(peer *p) noexcept
+{
+    if (p->slow == &peer_slow_idle) {
+        if (!slow_reserve()) {
+            return nullptr;
+        }
+        slow_element *element = slow_free_;
+        slow_free_            = element->next_free;
+        p->slow               = new (&element->slow) peer_slow;
+    }
+    return const_cast<peer_slow *>(p->slow); // from the pool: not the constant one
+}
+
+void peer_table::slow_put(peer *p) noexcept
+{
+    auto *element      = reinterpret_cast<slow_element *>(const_cast<peer_slow *>(p->slow));
+    p->slow            = &peer_slow_idle;
+    element->next_free = slow_free_;
+    slow_free_         = element;
+}
+
+// --- lists and sizes ---------------------------------------------------------------------------------------------------
+
+void peer_table::work_push(work_list &list, peer *p) noexcept
+{
+    const std::uint32_t own = wire::index_slot(p->index_local());
+
+    links_[own].work = wire::index_none;
+    if (list.empty()) {
+        list.head = own;
+    } else {
+        links_[list.tail].work = own;
+    }
+    list.tail = own;
+}
+
+peer *peer_table::work_pop(work_list &list) noexcept
+{
+    if (list.empty()) {
+        return nullptr;
+    }
+    peer *p   = slot(list.head);
+    list.head = links_[list.head].work;
+    return p;
+}
+
+std::size_t peer_table::memory() const noexcept
+{
+    std::size_t bytes = capacity_ * (sizeof(peer) + sizeof(links)) + capacity_ / limits::peers_per_chunk * sizeof(peer *);
+
+    for (const slow_chunk *chunk = slow_chunks_; chunk != nullptr; chunk = chunk->next) {
+        bytes += sizeof(slow_chunk);
+    }
+    return bytes;
 }
 
 } // namespace srd

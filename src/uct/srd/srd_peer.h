@@ -5,6 +5,10 @@
  * (GID, QPN, qkey) to peer (a hash, for long headers and for endpoint creation).
  * Refuses to know: verbs and UCX's tables; what is sent and when is srd_control's and srd_tx's business.
  *
+ * Two cache lines a peer, one for sends and one for receives; what is needed only while something is wrong or new is apart
+ * (peer_slow), so that thousands of quiet peers stay small. What can be computed is not kept: the epoch towards a peer
+ * follows from a secret and its index, the GID is its address handle's.
+ *
  * A slot's index carries a generation, and a released slot rests for a quiet time, so a message for a former owner is
  * recognised. A peer object is one life: when the remote end restarts, or fails and is addressed again, a new object with a
  * new epoch is made; the old one keeps its endpoints until they are destroyed, and its records until they drain.
@@ -13,6 +17,7 @@
  *   PEE-1  at most one peer that is not failed for an identity.
  *   PEE-2  pointers to peers stay valid until release(): chunks never move.
  *   PEE-3  an index is never issued twice within a quiet time.
+ *   PEE-4  a peer is in at most one work list, and enters it without allocating: what is owed cannot be forgotten.
  */
 #pragma once
 
@@ -31,6 +36,7 @@
 namespace srd {
 
 enum class peer_state : std::uint8_t {
+    vacant, ///< no peer: the slot was never used, or rests
     fresh,  ///< sends carry the long header; entered at creation, left when the peer names our epoch
     open,   ///< sends carry the index the peer assigned
     failed, ///< nothing is sent or accepted; entered by peer_fail, left by release
@@ -51,6 +57,30 @@ enum peer_want : std::uint8_t {
 using peer_rx_window = rx_window<limits::window_size>;
 using peer_tx_window = tx_window<op>;
 
+/// What a peer needs only while something is wrong or new: hello unanswered, receiver not ready, a timer armed. From a pool,
+/// so an idle peer does not pay for it. Read through peer::slow, which is never null; written through peer_table::slow_get.
+struct peer_slow {
+    peer *timer_next          = nullptr; ///< in the list of armed timers; in the pool: unused
+    base::time_ns timer_due   = 0;       ///< 0 = not armed
+    base::time_ns hello_due   = 0;       ///< when to say hello again; 0 = nothing was sent yet
+    base::time_ns rnr_since   = 0;       ///< first refusal of the current series; 0 = none
+    std::uint32_t epoch_past  = 0;       ///< the peer's life before, whose stragglers are dropped; 0 = none
+    std::uint16_t nonce       = 1;       ///< of our latest hello
+    std::uint8_t backoff      = 0;       ///< doublings of the delay after a refusal
+    std::uint8_t hello_backoff = 0;      ///< doublings of the delay between hellos
+    gid_type gid{};                      ///< of the remote device, until there is a handle, which has it too
+
+    /// Nothing in it would be missed. The nonce counts only until the peer has answered, and then no hello is due.
+    bool is_idle() const noexcept
+    {
+        return timer_due == 0 && hello_due == 0 && rnr_since == 0 && epoch_past == 0 && backoff == 0;
+    }
+};
+static_assert(sizeof(peer_slow) == 56);
+
+/// What every peer without a peer_slow of its own shows. Never written.
+inline constinit const peer_slow peer_slow_idle{};
+
 struct alignas(64) peer {
     // line 0: what a send touches
     peer_tx_window tx{limits::window_size, limits::initial_grant};
@@ -58,45 +88,42 @@ struct alignas(64) peer {
     std::uint32_t qkey          = 0;
     std::uint32_t index_remote  = wire::index_none; ///< what our short headers carry; valid when open
     std::uint16_t qpn           = 0;
-    peer_state state            = peer_state::fresh;
+    peer_state state            = peer_state::vacant;
     std::uint8_t want           = 0;                ///< peer_want bits
+    std::uint16_t waiting_count = 0;                ///< records to be posted again
+    std::uint8_t control_in_flight = 0;             ///< at most limits::control_slots
+    std::int8_t status_code     = UCS_OK;           ///< why it failed: a ucs_status_t, all of which fit
 
     // line 1: what a receive touches
-    alignas(64) std::uint64_t key = 0;      ///< index | AH number << 32 | QPN << 48, as a receive shows them; 0 = accept none
-    peer_rx_window rx;
+    std::uint64_t key = wire::index_none;   ///< index | AH number << 32 | QPN << 48, as a receive shows them; QPN 0 = accept none
+    [[no_unique_address]] peer_rx_window rx; // what follows lies in its tail
     base::seq32 attention{limits::initial_grant / 2}; ///< when rx.expected() gets here there is more to do than deliver
-    rx_credit credit;
-    std::uint32_t index_local  = wire::index_none; ///< assigned by us; in every long header to the peer
-    std::uint32_t epoch_local  = 0;                ///< our life towards the peer; random, never 0
-    std::uint32_t epoch_remote = 0;                ///< the peer's life; 0 = not heard yet
-    std::uint32_t epoch_past   = 0;                ///< the life before, whose stragglers are dropped; 0 = none
-    std::uint8_t activity      = 0;                ///< iface's activity number at the last grant
+    [[no_unique_address]] rx_credit credit; // as above
+    std::uint8_t activity      = 0;         ///< iface's activity number at the last grant
+    bool in_work : 1           = false;
+    bool in_timers : 1         = false;
+    bool answered : 1          = false;     ///< nonce_answer was answered
+    bool bye_received : 1      = false;
+    bool retime : 1            = false;     ///< a timer could not be armed for want of memory: to be tried again
+    std::uint32_t epoch_remote = 0;         ///< the peer's life; 0 = not heard yet
+    std::uint16_t heard_at     = 0;         ///< seconds, low half: the last time the peer was known to live; coarse
+    std::uint16_t nonce_answer = 0;         ///< of the peer's latest hello; what hello_ack carries
+    struct ep *eps             = nullptr;   ///< endpoints of this peer
+    union {
+        ah_entry *ah_ref = nullptr;         ///< null until a handle is needed and can be had
+        base::time_ns free_since;           ///< vacant: when it was released
+    };
+    const peer_slow *slow      = &peer_slow_idle;
 
-    // line 2: rare
-    alignas(64) ah_entry *ah_ref = nullptr; ///< null until a handle is needed and can be had
-    struct ep *eps               = nullptr; ///< endpoints of this peer
-    peer *work_next              = nullptr; ///< in the work list
-    peer *timer_next             = nullptr; ///< in the list of armed timers
-    base::time_ns timer_due      = 0;       ///< 0 = not armed
-    base::time_ns hello_due      = 0;       ///< when to say hello again; 0 = nothing was sent yet
-    base::time_ns rnr_since      = 0;       ///< first refusal of the current series; 0 = none
-    peer *hash_next              = nullptr;
-    std::uint16_t control_in_flight = 0;
-    std::uint16_t waiting_count  = 0;       ///< records to be posted again
-    std::uint16_t nonce          = 1;       ///< of our latest hello
-    std::uint16_t nonce_answer   = 0;       ///< of the peer's latest hello; what hello_ack carries
-    std::uint8_t backoff         = 0;       ///< doublings of the delay after a refusal
-    std::uint8_t hello_backoff   = 0;       ///< doublings of the delay between hellos
-    bool in_work : 1             = false;
-    bool in_timers : 1           = false;
-    bool answered : 1            = false;   ///< nonce_answer was answered
-    bool bye_received : 1        = false;
-    std::uint8_t nak             = 0;       ///< reason of the NAK that is owed
-    ucs_status_t status          = UCS_OK;  ///< why it failed
-    std::uint32_t heard_at       = 0;       ///< seconds: the last time the peer was known to live; coarse
-    gid_type gid{};                         ///< of the remote device
+    /// Assigned by us; in every long header to the peer. Kept in the key, whether that accepts messages or not.
+    std::uint32_t index_local() const noexcept { return static_cast<std::uint32_t>(key); }
+    const gid_type &gid() const noexcept { return ah_ref != nullptr ? ah_ref->gid : slow->gid; }
+    /// No message takes the common path: no QPN is 0.
+    void accept_none() noexcept { key = index_local(); }
+    ucs_status_t status() const noexcept { return static_cast<ucs_status_t>(status_code); }
 };
-static_assert(sizeof(peer) == 256 && offsetof(peer, key) == 64 && offsetof(peer, ah_ref) == 128);
+static_assert(static_cast<int>(UCS_ERR_LAST) >= INT8_MIN);
+static_assert(sizeof(peer) == 128 && offsetof(peer, key) == 64);
 
 class peer_table {
 public:
@@ -109,8 +136,8 @@ public:
     /// The slot an index names, whatever its generation; null when out of range. Compare `key` before use.
     peer *at(std::uint32_t index) const noexcept
     {
-        const std::uint32_t slot = wire::index_slot(index);
-        return slot < used_ ? &chunks_[slot / limits::peers_per_chunk][slot % limits::peers_per_chunk] : nullptr;
+        const std::uint32_t number = wire::index_slot(index);
+        return number < used_ ? slot(number) : nullptr;
     }
 
     /// A failed peer by identity and the remote epoch it had: what still arrives from that life is stale.
@@ -122,27 +149,71 @@ public:
     /// The slot becomes free after a quiet time. The caller has let go of everything that refers to it.
     void release(peer *p, base::time_ns now) noexcept;
 
+    /// The peer's slow part, its own from now on. Null: no memory.
+    peer_slow *slow_get(peer *p) noexcept;
+    /// Takes it back if nothing in it would be missed.
+    void slow_put_idle(peer *p) noexcept
+    {
+        if (p->slow != &peer_slow_idle && p->ah_ref != nullptr && !p->in_timers && p->slow->is_idle()) {
+            slow_put(p);
+        }
+    }
+
+    /// Our life towards the peer: random, never 0, another one for each index.
+    std::uint32_t epoch_local(const peer *p) const noexcept
+    {
+        std::uint64_t mixed = (seed_ ^ p->index_local()) * 0x9e3779b97f4a7c15u;
+        mixed               = (mixed ^ (mixed >> 29)) * 0xbf58476d1ce4e5b9u;
+        const auto epoch    = static_cast<std::uint32_t>(mixed >> 32);
+        return epoch != 0 ? epoch : 1;
+    }
+
+    /// A list of peers by one link each: whoever keeps one adds at the tail and takes at the head. PEE-4
+    struct work_list {
+        std::uint32_t head = wire::index_none, tail = wire::index_none; ///< slots
+        bool empty() const noexcept { return head == wire::index_none; }
+    };
+    void work_push(work_list &list, peer *p) noexcept;
+    peer *work_pop(work_list &list) noexcept;
+
     std::uint32_t slots_used() const noexcept { return used_; }
     std::uint32_t live() const noexcept { return live_; }
-    bool is_live(const peer *p) const noexcept { return p->index_local != wire::index_none; }
+    bool is_live(const peer *p) const noexcept { return p->state != peer_state::vacant; }
+    /// Bytes that all peers take, vacant slots and pools included.
+    std::size_t memory() const noexcept;
 
 private:
     static constexpr std::uint32_t bucket_count = 4096;
     static std::uint32_t bucket_of(const gid_type &gid, std::uint16_t qpn) noexcept;
+    peer *slot(std::uint32_t number) const noexcept
+    {
+        return &chunks_[number / limits::peers_per_chunk][number % limits::peers_per_chunk];
+    }
     void unlink(peer *p) noexcept;
     std::uint32_t take_slot(base::time_ns now) noexcept;
     bool reserve(std::uint32_t slots) noexcept;
+    bool slow_reserve() noexcept;
+    void slow_put(peer *p) noexcept;
 
-    /// What outlives the peer in a slot.
-    struct rest {
-        base::time_ns free_since;
-        std::uint32_t generation;
-        std::uint32_t next_free; ///< slot; index_none = last
+    /// What links a slot into lists: slots, index_none = last. Beside the peers, which have no room left in their two lines.
+    struct links {
+        std::uint32_t next; ///< in its bucket; vacant: the slot released next
+        std::uint32_t work; ///< in a work_list
+    };
+    union slow_element {
+        peer_slow slow;
+        slow_element *next_free;
+    };
+    struct slow_chunk {
+        slow_chunk *next;
+        slow_element elements[limits::slows_per_chunk];
     };
 
     peer **chunks_          = nullptr;
-    rest *rests_            = nullptr;  ///< one a slot
-    std::uint32_t capacity_ = 0;        ///< slots that chunks_ and rests_ hold
+    links *links_           = nullptr;  ///< one a slot
+    slow_element *slow_free_ = nullptr;
+    slow_chunk *slow_chunks_ = nullptr;
+    std::uint32_t capacity_ = 0;        ///< slots that chunks_ and links_ hold
     std::uint32_t used_     = 0;        ///< slots ever issued
     std::uint32_t live_     = 0;        ///< slots in use
     std::uint32_t max_;                 ///< bound on live_
@@ -150,7 +221,7 @@ private:
     std::uint32_t free_tail_ = wire::index_none;
     std::uint64_t seed_;                ///< of the epochs
     std::uint32_t window_;              ///< of every peer's tx
-    peer *buckets_[bucket_count] = {};
+    std::uint32_t buckets_[bucket_count]; ///< slots; index_none = empty
 };
 
 } // namespace srd

@@ -244,8 +244,7 @@ inline void rx_drop(iface *f, rx_desc *d, counter reason) noexcept
         const auto index = base::load_le<std::uint32_t>(bytes);
         p                = f->peers.at(index);
         if (p == nullptr || p->key != key_make(index, wc.slid, wc.src_qp)) {
-            if (p != nullptr && p->index_local == index && p->qpn == wc.src_qp && p->state == peer_state::failed) {
-                p->nak = static_cast<std::uint8_t>(wire::nak_reason::stale);
+            if (p != nullptr && p->state == peer_state::failed && p->index_local() == index && p->qpn == wc.src_qp) {
                 control_want(f, p, want_nak);
             }
             return rx_drop(f, d, counter::rx_dropped_stale);

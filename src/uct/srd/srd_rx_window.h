@@ -43,6 +43,7 @@ template <std::uint32_t Size> struct rx_ring {
     static_assert(Size >= 2 && (Size & (Size - 1)) == 0 && Size <= 1u << 15, "a power of two, at most half of the psn space");
 
     std::array<void *, Size> slots{};
+    std::uint32_t held = 0;       ///< occupied slots
     rx_ring *next_free = nullptr; ///< link of the pool that owns the ring while nobody uses it
 };
 
@@ -53,7 +54,7 @@ public:
     explicit rx_window(base::seq32 first = base::seq32(0)) noexcept : expected_(first) {}
 
     base::seq32 expected() const noexcept { return expected_; }
-    std::uint32_t held() const noexcept { return held_; }
+    std::uint32_t held() const noexcept { return ring_ != nullptr ? ring_->held : 0; }
     bool has_ring() const noexcept { return ring_ != nullptr; }
 
     /// True for the one psn that needs no window: the whole of the common case.
@@ -84,7 +85,7 @@ public:
         if (verdict == rx_verdict::buffered) {
             assert(ring_ != nullptr); // RXW-3
             ring_->slots[psn % Size] = message;
-            ++held_;
+            ++ring_->held;
             check();
         }
         return verdict;
@@ -96,14 +97,14 @@ public:
     /// The expected message if it waits in the ring, else null. The caller delivers it and calls advance().
     void *pop() noexcept
     {
-        if (held_ == 0) {
+        if (held() == 0) {
             return nullptr;
         }
         void *&slot   = ring_->slots[expected_.raw() % Size];
         void *message = slot;
         if (message != nullptr) {
             slot = nullptr;
-            --held_;
+            --ring_->held;
         }
         return message;
     }
@@ -111,12 +112,12 @@ public:
     /// Any message that waits, in psn order, whether expected or not: for a peer whose life ends. Null when none is left.
     void *purge() noexcept
     {
-        for (std::uint32_t i = 0; held_ != 0 && i < Size; ++i) {
+        for (std::uint32_t i = 0; held() != 0 && i < Size; ++i) {
             void *&slot = ring_->slots[(expected_.raw() + i) % Size];
             if (slot != nullptr) {
                 void *message = slot;
                 slot          = nullptr;
-                --held_;
+                --ring_->held;
                 return message;
             }
         }
@@ -132,7 +133,7 @@ public:
     /// The ring, which must be empty, back to its owner. Null when there is none.
     ring_type *detach() noexcept
     {
-        assert(held_ == 0); // RXW-3
+        assert(held() == 0); // RXW-3
         ring_type *ring = ring_;
         ring_           = nullptr;
         return ring;
@@ -147,15 +148,14 @@ private:
         for (const void *slot : ring_->slots) {
             occupied += slot != nullptr;
         }
-        assert(occupied == held_);
-        assert(held_ < Size);
+        assert(occupied == held());
+        assert(held() < Size);
         assert(ring_->slots[expected_.raw() % Size] == nullptr); // the expected psn never waits while others are inserted
 #endif
     }
 
-    base::seq32 expected_;      ///< next psn to deliver; its low 16 bits are what the wire carries
-    std::uint32_t held_ = 0;    ///< occupied slots
     ring_type *ring_ = nullptr; ///< null while nothing waits
+    base::seq32 expected_;      ///< next psn to deliver; its low 16 bits are what the wire carries
 };
 
 } // namespace srd

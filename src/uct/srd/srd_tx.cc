@@ -30,7 +30,7 @@ inline bool tx_ready(const iface *f, const ep *e, const peer *p) noexcept
 [[gnu::noinline, gnu::cold]] ucs_status_t tx_admit(iface *f, ep *e, peer *p, std::uint32_t &flags) noexcept
 {
     if (e->gate & gate_failed) {
-        return p->status;
+        return p->status();
     }
     if (e->gate & gate_pending) {
         return UCS_ERR_NO_RESOURCE; // what waits goes first
@@ -63,9 +63,12 @@ inline bool tx_ready(const iface *f, const ep *e, const peer *p) noexcept
         p->tx.refresh();
         return;
     }
-    if (p->hello_due == 0) { // the long header asks as a hello does; if nothing comes back, a hello follows
-        p->hello_due = base::clock_now_ns() + f->hello_interval;
-        timer_arm(f, p, p->hello_due);
+    if (p->slow->hello_due == 0) { // the long header asks as a hello does; if nothing comes back, a hello follows
+        const base::time_ns due = base::clock_now_ns() + f->hello_interval;
+        timer_arm(f, p, due);
+        if (p->slow != &peer_slow_idle) { // else the timer will set it
+            f->peers.slow_get(p)->hello_due = due;
+        }
     }
 }
 
@@ -260,11 +263,11 @@ unsigned tx_put_header(iface *f, peer *p, unsigned char *payload, std::uint32_t 
     }
     wire::long_header h;
     h.index       = p->index_remote;
-    h.nonce       = p->nonce;
+    h.nonce       = p->slow->nonce;
     h.qkey        = f->qkey;
-    h.epoch       = p->epoch_local;
+    h.epoch       = f->peers.epoch_local(p);
     h.known_epoch = p->epoch_remote;
-    h.your_index  = p->index_local;
+    h.your_index  = p->index_local();
     h.gid         = f->gid;
     h.grant       = grant;
     wire::put_long(payload - wire::long_size, h);
@@ -285,7 +288,7 @@ void tx_drain(iface *f, peer *p) noexcept
         if (o->kind == op_kind::marker) [[unlikely]] {
             uct_completion_t *comp = o->ref.comp;
             f->ops.put(o);
-            complete_user(comp, p->status); // may post, flush or destroy endpoints: nothing of `o` is used after it
+            complete_user(comp, p->status()); // may post, flush or destroy endpoints: nothing of `o` is used after it
         } else {
             f->ops.put(o);
         }
@@ -295,10 +298,14 @@ void tx_drain(iface *f, peer *p) noexcept
 namespace {
 
 /// A refused message got through: the next refusal starts with a short delay again.
-[[gnu::noinline, gnu::cold]] void tx_rnr_over(peer *p) noexcept
+[[gnu::noinline, gnu::cold]] void tx_rnr_over(iface *f, peer *p) noexcept
 {
-    p->rnr_since = 0;
-    p->backoff   = 0;
+    if (p->slow != &peer_slow_idle) {
+        peer_slow *s = f->peers.slow_get(p);
+        s->rnr_since = 0;
+        s->backoff   = 0;
+        f->peers.slow_put_idle(p);
+    }
 }
 
 inline void tx_finish(iface *f, op *o, ucs_status_t status) noexcept
@@ -334,7 +341,7 @@ void tx_complete_uncommon(iface *f, op *o) noexcept
     }
     ++f->tx.sq_free;
     if (o->retried) [[unlikely]] {
-        tx_rnr_over(o->owner);
+        tx_rnr_over(f, o->owner);
     }
     tx_finish(f, o, UCS_OK);
 }
@@ -372,8 +379,9 @@ void tx_not_ready(iface *f, op *o) noexcept
 
     count(f, counter::tx_rnr);
     o->retried = true;
-    if (p->rnr_since == 0) {
-        p->rnr_since = now;
+    peer_slow *s = f->peers.slow_get(p);
+    if (s != nullptr && s->rnr_since == 0) {
+        s->rnr_since = now;
     }
     if (o->cancelled) {
         tx_withdraw(f, o, UCS_ERR_CANCELED);
@@ -382,23 +390,21 @@ void tx_not_ready(iface *f, op *o) noexcept
             cancel_step(f, o->ep);
         }
         if (p->state == peer_state::failed) { // by a callback: peer_fail took this one for held by the device
-            tx_finish(f, o, p->status);
+            tx_finish(f, o, p->status());
             return;
         }
     }
     o->waiting = true;
     ++p->waiting_count;
-    if (f->rnr_timeout != 0 && now - p->rnr_since > f->rnr_timeout) {
+    if (f->rnr_timeout != 0 && p->slow->rnr_since != 0 && now - p->slow->rnr_since > f->rnr_timeout) {
         peer_fail(f, p, UCS_ERR_ENDPOINT_TIMEOUT, "receiver not ready",
                   "the peer posted no receive for longer than UCX_SRD_RNR_TIMEOUT", 10);
         return;
     }
     p->tx.hold(); // new sends would only be refused as well
     if (p->waiting_count == 1) {
-        timer_arm(f, p, now + (base::us(20) << p->backoff));
-        if (p->backoff < 9) { // 20 us .. 10 ms
-            ++p->backoff;
-        }
+        timer_arm(f, p, now + (base::us(20) << p->slow->backoff));
+        peer_backoff(f, p);
     }
 }
 
@@ -415,7 +421,7 @@ void tx_complete_error(iface *f, op *o, const ibv_wc &wc) noexcept
     }
     ++f->tx.sq_free;
     if (f->closing || p->state == peer_state::failed) {
-        tx_finish(f, o, p->status != UCS_OK ? p->status : UCS_ERR_CANCELED);
+        tx_finish(f, o, p->status() != UCS_OK ? p->status() : UCS_ERR_CANCELED);
         return;
     }
     // Only a zero-copy send with a completion can be reported by itself; the loss of any other would be silent, and a NOP
@@ -436,7 +442,7 @@ void tx_complete_error(iface *f, op *o, const ibv_wc &wc) noexcept
             cancel_step(f, o->ep);
         }
         if (p->state == peer_state::failed) { // by a callback
-            tx_finish(f, o, p->status);
+            tx_finish(f, o, p->status());
             return;
         }
         o->waiting = true;
@@ -447,7 +453,7 @@ void tx_complete_error(iface *f, op *o, const ibv_wc &wc) noexcept
     default:
         count(f, counter::tx_failed);
         peer_fail(f, p, e.status, e.meaning, e.cause, wc.vendor_err);
-        tx_finish(f, o, p->status);
+        tx_finish(f, o, p->status());
         return;
     }
 }

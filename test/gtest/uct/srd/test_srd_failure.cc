@@ -114,7 +114,7 @@ TEST_F(srd_failure, a_wrong_send_that_nobody_would_hear_of_fails_the_peer)
 {
     complete(outstanding(op_kind::am_inline), 5);
     EXPECT_EQ(p_->state, peer_state::failed);
-    EXPECT_EQ(p_->status, UCS_ERR_IO_ERROR);
+    EXPECT_EQ(p_->status(), UCS_ERR_IO_ERROR);
     EXPECT_EQ(f_->tx.outstanding, 0u);
     EXPECT_TRUE(p_->tx.empty());
 }
@@ -153,7 +153,7 @@ TEST_F(srd_failure, a_control_message_that_was_flushed_fails_the_peer)
 
     complete(o, 1);
     EXPECT_EQ(p_->state, peer_state::failed);
-    EXPECT_EQ(p_->status, UCS_ERR_IO_ERROR);
+    EXPECT_EQ(p_->status(), UCS_ERR_IO_ERROR);
     EXPECT_EQ(f_->tx.control_free, limits::control_slots);
 }
 
