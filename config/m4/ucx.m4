@@ -7,7 +7,8 @@ AC_DEFUN([SRD_CHECK_UCX], [
         ucx_version=`$PKG_CONFIG --modversion ucx-uct`
         AS_CASE([$ucx_version],
             [1.13.*], [ucx_abi=1131],
-            [AC_MSG_ERROR([UCX $ucx_version has no layout in src/uct/srd/ucx: supported is 1.13])])
+            [1.18.*], [ucx_abi=1181],
+            [AC_MSG_ERROR([UCX $ucx_version has no layout in src/uct/srd/ucx: supported are 1.13 and 1.18])])
         AC_DEFINE_UNQUOTED([UCX_SRD_ABI], [$ucx_abi], [UCX ABI the transport is built for: major, minor, patch])
         AC_DEFINE_UNQUOTED([UCX_SRD_BUILT_FOR], ["$ucx_version"], [UCX version found at configure time])
     ])

@@ -13,11 +13,6 @@ extern "C" ucs_status_t uct_srd_cm_open(uct_component *, uct_worker_h, const uct
     return UCS_ERR_UNSUPPORTED;
 }
 
-extern "C" ucs_status_t uct_srd_rkey_ptr(uct_component *, uct_rkey_t, void *, uint64_t, void **) noexcept
-{
-    return UCS_ERR_UNSUPPORTED;
-}
-
 extern "C" void uct_srd_md_vfs_init(uct_md_h uct_md) noexcept
 {
     uct_srd_md_t *md = uct_srd_md(uct_md);
@@ -28,6 +23,11 @@ extern "C" void uct_srd_md_vfs_init(uct_md_h uct_md) noexcept
     show(&md->counters.dereg_count, "deregistrations");
     show(&md->counters.reg_failed_count, "registrations_failed");
 }
+
+struct rkey_hooks {
+    static constexpr auto rkey_unpack  = uct_srd_rkey_unpack;
+    static constexpr auto rkey_release = uct_srd_rkey_release;
+};
 
 constinit uct_component component = {};
 constinit uct_tl_t      tl        = {};
@@ -41,9 +41,7 @@ void fill_tables() noexcept
     component.query_md_resources = uct_srd_query_md_resources;
     component.md_open            = uct_srd_md_open;
     component.cm_open            = uct_srd_cm_open;
-    component.rkey_unpack        = uct_srd_rkey_unpack;
-    component.rkey_ptr           = uct_srd_rkey_ptr;
-    component.rkey_release       = uct_srd_rkey_release;
+    srd::bind_rkey_ops<rkey_hooks>(component);
     component.md_vfs_init        = uct_srd_md_vfs_init;
     component.md_config.name     = "SRD memory domain";
     component.md_config.prefix   = "SRD_";

@@ -301,7 +301,8 @@ extern "C" ucs_status_t uct_srd_ep_create(const uct_ep_params_t *params, uct_ep_
     iface *f = iface_of(params->iface);
     gid_type gid;
     wire::iface_address address;
-    if (!wire::get_device(params->dev_addr, SIZE_MAX, gid) || !wire::get_iface(params->iface_addr, SIZE_MAX, address) ||
+    const address_sizes sizes = ep_address_sizes(*params);
+    if (!wire::get_device(params->dev_addr, sizes.device, gid) || !wire::get_iface(params->iface_addr, sizes.iface, address) ||
         !wire::versions_overlap(address.version, address.version_min)) {
         return UCS_ERR_UNREACHABLE;
     }
@@ -475,6 +476,17 @@ extern "C" ucs_status_t uct_srd_ep_invalidate(uct_ep_h tl_ep, unsigned) noexcept
 
     peer_fail(f, ep_of(tl_ep)->owner, UCS_ERR_ENDPOINT_TIMEOUT, "invalidated", "the program asked for it", 0);
     return UCS_OK;
+}
+
+/// Is the endpoint one to this very interface life?
+extern "C" int uct_srd_ep_is_connected(uct_ep_h tl_ep, const uct_device_addr_t *device, const uct_iface_addr_t *address) noexcept
+{
+    const peer *p = ep_of(tl_ep)->owner;
+    gid_type gid;
+    wire::iface_address a;
+
+    return device != nullptr && address != nullptr && wire::get_device(device, SIZE_MAX, gid) &&
+           wire::get_iface(address, SIZE_MAX, a) && gid == p->gid && a.qpn == p->qpn && a.qkey == p->qkey;
 }
 
 extern "C" ucs_status_t uct_srd_iface_flush(uct_iface_h tl_iface, unsigned, uct_completion_t *comp) noexcept

@@ -446,7 +446,7 @@ static ucs_status_t uct_srd_iface_query(uct_iface_h tl_iface, uct_iface_attr_t *
     attr->cap.put.align_mtu = attr->cap.get.align_mtu = f->md->attr.max_message_size;
     attr->cap.flags = UCT_IFACE_FLAG_AM_SHORT | UCT_IFACE_FLAG_AM_BCOPY | UCT_IFACE_FLAG_AM_ZCOPY | UCT_IFACE_FLAG_PENDING |
                       UCT_IFACE_FLAG_CONNECT_TO_IFACE | UCT_IFACE_FLAG_CB_SYNC | UCT_IFACE_FLAG_EP_CHECK |
-                      UCT_IFACE_FLAG_ERRHANDLE_PEER_FAILURE;
+                      UCT_IFACE_FLAG_ERRHANDLE_PEER_FAILURE | iface_flags_of_version;
     attr->cap.event_flags = 0;
     attr->device_addr_len = wire::device_size(f->gid);
     attr->iface_addr_len  = wire::iface_size;
@@ -478,17 +478,25 @@ static ucs_status_t uct_srd_iface_get_address(uct_iface_h tl_iface, uct_iface_ad
     return UCS_OK;
 }
 
-static int uct_srd_iface_is_reachable(const uct_iface_h, const uct_device_addr_t *device, const uct_iface_addr_t *address) noexcept
+/// Null if the address can be reached; else why not.
+static const char *uct_srd_iface_why_unreachable(const uct_iface_h tl_iface, const reach_query &query) noexcept
 {
     gid_type gid;
     wire::iface_address a;
 
-    if (device == nullptr || !wire::get_device(device, SIZE_MAX, gid)) {
-        return 0; // also UCX's own srd: same name, other bytes
+    if (query.device == nullptr || !wire::get_device(query.device, query.device_size, gid)) {
+        return "the address is not one of this transport (UCX's own srd has the same name and another protocol)";
     }
-    // UCP asks before it knows the interface too.
-    return address == nullptr ||
-           (wire::get_iface(address, SIZE_MAX, a) && wire::versions_overlap(a.version, a.version_min));
+    if (query.same_device && gid != iface_of(tl_iface)->gid) {
+        return "another device";
+    }
+    if (query.iface == nullptr) {
+        return nullptr; // UCP asks before it knows the interface too
+    }
+    if (!wire::get_iface(query.iface, query.iface_size, a) || !wire::versions_overlap(a.version, a.version_min)) {
+        return "the interface speaks no version of the protocol that this one does";
+    }
+    return nullptr;
 }
 
 static void uct_srd_iface_vfs_refresh(uct_iface_h tl_iface) noexcept
@@ -502,17 +510,17 @@ static void uct_srd_iface_vfs_refresh(uct_iface_h tl_iface) noexcept
     }
 }
 
-static ucs_status_t uct_srd_ep_query(uct_ep_h, uct_ep_attr_t *) noexcept { return UCS_ERR_UNSUPPORTED; }
-
-static uct_iface_internal_ops_t internal_ops = {
-    .iface_estimate_perf = uct_base_iface_estimate_perf,
-    .iface_vfs_refresh   = uct_srd_iface_vfs_refresh,
-    .ep_query            = uct_srd_ep_query,
-    .ep_invalidate       = uct_srd_ep_invalidate,
-};
 }
 
 namespace {
+
+struct iface_hooks {
+    static constexpr auto vfs_refresh     = uct_srd_iface_vfs_refresh;
+    static constexpr auto ep_invalidate   = uct_srd_ep_invalidate;
+    static constexpr auto why_unreachable = uct_srd_iface_why_unreachable;
+    static constexpr auto ep_is_connected = uct_srd_ep_is_connected;
+};
+uct_iface_internal_ops_t internal_ops = bind_internal_ops<iface_hooks>();
 
 template <class Fn> void stub(Fn &slot) noexcept
 {
@@ -557,7 +565,7 @@ uct_iface_ops_t make_ops() noexcept
     ops.iface_query              = uct_srd_iface_query;
     ops.iface_get_device_address = uct_srd_iface_get_device_address;
     ops.iface_get_address        = uct_srd_iface_get_address;
-    ops.iface_is_reachable       = uct_srd_iface_is_reachable;
+    bind_is_reachable<iface_hooks>(ops);
     return ops;
 }
 

@@ -272,6 +272,7 @@ ucs_status_t uct_srd_ep_flush(uct_ep_h ep, unsigned flags, uct_completion_t *com
 ucs_status_t uct_srd_ep_fence(uct_ep_h ep, unsigned flags) noexcept;
 ucs_status_t uct_srd_ep_check(uct_ep_h ep, unsigned flags, uct_completion_t *comp) noexcept;
 ucs_status_t uct_srd_ep_invalidate(uct_ep_h ep, unsigned flags) noexcept;
+int uct_srd_ep_is_connected(uct_ep_h ep, const uct_device_addr_t *device, const uct_iface_addr_t *address) noexcept;
 ucs_status_t uct_srd_iface_flush(uct_iface_h iface, unsigned flags, uct_completion_t *comp) noexcept;
 ucs_status_t uct_srd_iface_fence(uct_iface_h iface, unsigned flags) noexcept;
 }

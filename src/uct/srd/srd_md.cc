@@ -42,45 +42,28 @@ extern "C" void uct_srd_md_close(uct_md_h uct_md) noexcept
     delete md;
 }
 
-extern "C" ucs_status_t uct_srd_md_query(uct_md_h uct_md, uct_md_attr_t *attr) noexcept
+void uct_srd_md_query(uct_md_h uct_md, srd::md_facts &facts) noexcept
 {
     const uct_srd_md_t *md = uct_srd_md(uct_md);
-    *attr = {};
-    attr->cap.max_reg          = md->attr.max_mr_size;
-    attr->cap.flags            = UCT_MD_FLAG_REG | UCT_MD_FLAG_NEED_MEMH | UCT_MD_FLAG_NEED_RKEY |
-                                 (md->offers_invalidate ? UCT_MD_FLAG_INVALIDATE : 0);
-    attr->cap.reg_mem_types    = UCS_BIT(UCS_MEMORY_TYPE_HOST);
-    attr->cap.access_mem_types = UCS_BIT(UCS_MEMORY_TYPE_HOST);
-    attr->reg_cost             = md->reg_cost;
-    attr->rkey_packed_size     = UCT_SRD_RKEY_PACKED_SIZE;
-    attr->local_cpus           = md->local_cpus;
-    return UCS_OK;
+    facts.max_reg           = md->attr.max_mr_size;
+    facts.offers_invalidate = md->offers_invalidate;
+    facts.mem_types         = UCS_BIT(UCS_MEMORY_TYPE_HOST);
+    facts.reg_cost          = md->reg_cost;
+    facts.rkey_packed_size  = UCT_SRD_RKEY_PACKED_SIZE;
+    facts.local_cpus        = &md->local_cpus;
 }
 
-extern "C" ucs_status_t uct_srd_mem_alloc(uct_md_h, size_t *, void **, ucs_memory_type_t, unsigned, const char *,
-                                          uct_mem_h *) noexcept
-{
-    return UCS_ERR_UNSUPPORTED;
-}
-
-extern "C" ucs_status_t uct_srd_mem_free(uct_md_h, uct_mem_h) noexcept
-{
-    return UCS_ERR_UNSUPPORTED;
-}
-
-extern "C" ucs_status_t uct_srd_mem_advise(uct_md_h, uct_mem_h, void *, size_t, unsigned) noexcept
-{
-    return UCS_ERR_UNSUPPORTED;
-}
-
-extern "C" ucs_status_t uct_srd_mem_reg(uct_md_h uct_md, void *address, size_t size, unsigned flags,
-                                        uct_mem_h *memh_p) noexcept
+ucs_status_t uct_srd_mem_reg(uct_md_h uct_md, void *address, size_t size, const srd::reg_request &request,
+                             uct_mem_h *memh_p) noexcept
 {
     if (size == 0) {
         return UCS_ERR_INVALID_PARAM;
     }
+    if (request.dmabuf_fd >= 0) {
+        return UCS_ERR_UNSUPPORTED; // not offered
+    }
     uct_srd_mem_t     *mem;
-    const ucs_status_t status = srd::reg_get(uct_srd_md(uct_md), address, size, flags, &mem);
+    const ucs_status_t status = srd::reg_get(uct_srd_md(uct_md), address, size, request.flags, &mem);
     if (status == UCS_OK) {
         *memh_p = mem;
     }
@@ -117,13 +100,8 @@ extern "C" ucs_status_t uct_srd_mem_dereg(uct_md_h uct_md, const uct_md_mem_dere
     return UCS_OK;
 }
 
-extern "C" ucs_status_t uct_srd_mem_query(uct_md_h, const void *, size_t, uct_md_mem_attr_t *) noexcept
-{
-    return UCS_ERR_UNSUPPORTED;
-}
-
-extern "C" ucs_status_t uct_srd_mkey_pack(uct_md_h, uct_mem_h memh, const uct_md_mkey_pack_params_t *,
-                                          void *rkey_buffer) noexcept
+ucs_status_t uct_srd_mkey_pack(uct_md_h, uct_mem_h memh, bool /*invalidate: of a region, not of a key*/,
+                               void *rkey_buffer) noexcept
 {
     const uint32_t rkey  = static_cast<const uct_srd_mem_t *>(memh)->rkey;
     auto          *bytes = static_cast<uint8_t *>(rkey_buffer);
@@ -134,33 +112,13 @@ extern "C" ucs_status_t uct_srd_mkey_pack(uct_md_h, uct_mem_h memh, const uct_md
     return UCS_OK;
 }
 
-extern "C" int uct_srd_is_sockaddr_accessible(uct_md_h, const ucs_sock_addr_t *, uct_sockaddr_accessibility_t) noexcept
-{
-    return 0;
-}
-
-extern "C" ucs_status_t uct_srd_detect_memory_type(uct_md_h, const void *, size_t, ucs_memory_type_t *) noexcept
-{
-    return UCS_ERR_UNSUPPORTED;
-}
-
-constexpr uct_md_ops make_md_ops() noexcept
-{
-    uct_md_ops ops             = {}; // ABI-2
-    ops.close                  = uct_srd_md_close;
-    ops.query                  = uct_srd_md_query;
-    ops.mem_alloc              = uct_srd_mem_alloc;
-    ops.mem_free               = uct_srd_mem_free;
-    ops.mem_advise             = uct_srd_mem_advise;
-    ops.mem_reg                = uct_srd_mem_reg;
-    ops.mem_dereg              = uct_srd_mem_dereg;
-    ops.mem_query              = uct_srd_mem_query;
-    ops.mkey_pack              = uct_srd_mkey_pack;
-    ops.is_sockaddr_accessible = uct_srd_is_sockaddr_accessible;
-    ops.detect_memory_type     = uct_srd_detect_memory_type;
-    return ops;
-}
-
+struct md_hooks {
+    static constexpr auto close     = uct_srd_md_close;
+    static constexpr auto query     = uct_srd_md_query;
+    static constexpr auto mem_reg   = uct_srd_mem_reg;
+    static constexpr auto mem_dereg = uct_srd_mem_dereg;
+    static constexpr auto mkey_pack = uct_srd_mkey_pack;
+};
 
 /// The list under construction while the devices are scanned.
 struct resource_list {
@@ -185,16 +143,17 @@ void append_resource(void *arg, const char *ibdev_name) noexcept
 
 } // namespace
 
-constinit uct_md_ops uct_srd_md_ops = make_md_ops();
+constinit uct_md_ops uct_srd_md_ops = srd::bind_md_ops<md_hooks>();
 
 ucs_config_field_t uct_srd_md_config_table[] = {
     {"", "", nullptr, offsetof(uct_srd_md_config_t, super), UCS_CONFIG_TYPE_TABLE(uct_md_config_table)},
 
     {"REG_CACHE", "try",
-     "Keep registrations of the user's memory for later use:\n"
+     "Keep registrations of the user's memory for later use, below UCP:\n"
      "  y    required, the device is not used without it;\n"
-     "  try  if UCX can follow the process's memory mappings;\n"
-     "  n    register for each zero-copy operation.",
+     "  try  where UCP does not keep them itself (UCX 1.13), if UCX can follow the\n"
+     "       process's memory mappings;\n"
+     "  n    register whenever UCP asks: on UCX 1.13 for each zero-copy operation.",
      offsetof(uct_srd_md_config_t, reg_cache), UCS_CONFIG_TYPE_TERNARY},
 
     {"RCACHE_MAX_REGIONS", "inf",
@@ -300,8 +259,7 @@ err_free:
     return status;
 }
 
-ucs_status_t uct_srd_rkey_unpack(uct_component *, const void *rkey_buffer, uct_rkey_t *rkey_p,
-                                 void **handle_p) noexcept
+ucs_status_t uct_srd_rkey_unpack(const void *rkey_buffer, uct_rkey_t *rkey_p, void **handle_p) noexcept
 {
     const auto *bytes = static_cast<const uint8_t *>(rkey_buffer);
     if (bytes[0] != UCT_SRD_RKEY_VERSION) {
@@ -317,7 +275,7 @@ ucs_status_t uct_srd_rkey_unpack(uct_component *, const void *rkey_buffer, uct_r
     return UCS_OK;
 }
 
-ucs_status_t uct_srd_rkey_release(uct_component *, uct_rkey_t, void *) noexcept
+ucs_status_t uct_srd_rkey_release(uct_rkey_t, void *) noexcept
 {
     return UCS_OK;
 }

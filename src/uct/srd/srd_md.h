@@ -14,7 +14,7 @@
 #pragma once
 
 #include "uct/srd/srd_device.h"
-#include "uct/srd/ucx/uct_abi.h"
+#include "uct/srd/ucx/uct_bind.h"
 
 #include <infiniband/verbs.h>
 
@@ -77,14 +77,13 @@ ucs_status_t uct_srd_query_md_resources(uct_component *component, uct_md_resourc
                                         unsigned *resource_count_p) noexcept;
 ucs_status_t uct_srd_md_open(uct_component *component, const char *md_name, const uct_md_config_t *config,
                              uct_md_h *md_p) noexcept;
-ucs_status_t uct_srd_rkey_unpack(uct_component *component, const void *rkey_buffer, uct_rkey_t *rkey_p,
-                                 void **handle_p) noexcept;
-ucs_status_t uct_srd_rkey_release(uct_component *component, uct_rkey_t rkey, void *handle) noexcept;
+ucs_status_t uct_srd_rkey_unpack(const void *rkey_buffer, uct_rkey_t *rkey_p, void **handle_p) noexcept;
+ucs_status_t uct_srd_rkey_release(uct_rkey_t rkey, void *handle) noexcept;
 ucs_status_t uct_srd_query_devices(uct_md_h md, uct_tl_device_resource_t **devices_p,
                                    unsigned *device_count_p) noexcept;
 }
 
-/// Operations of every domain; in 1.13 libuct calls them unchecked, so all are set.
+/// Operations of every domain, in the form that the UCX of this build wants; libuct calls them unchecked, so all are set.
 extern uct_md_ops uct_srd_md_ops;
 
 /// Configuration rows and struct of the domain, prefix "SRD_".

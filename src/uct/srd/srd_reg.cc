@@ -134,7 +134,7 @@ extern "C" void uct_srd_rcache_dump(void *, ucs_rcache_t *, ucs_rcache_region_t 
     snprintf(text, text_size, "lkey 0x%x rkey 0x%x", mem.lkey, mem.rkey);
 }
 
-constexpr ucs_rcache_ops_t rcache_ops = {uct_srd_rcache_reg, uct_srd_rcache_dereg, uct_srd_rcache_dump};
+constexpr ucs_rcache_ops_t rcache_ops = bind_rcache_ops(uct_srd_rcache_reg, uct_srd_rcache_dereg, uct_srd_rcache_dump);
 
 unsigned long cache_region_limit(const uct_srd_md_t *md, unsigned long configured) noexcept
 {
@@ -150,13 +150,12 @@ unsigned long cache_region_limit(const uct_srd_md_t *md, unsigned long configure
 ucs_status_t reg_cache_init(uct_srd_md_t *md, const uct_srd_md_config_t *config) noexcept
 {
     md->rcache = nullptr;
-    if (config->reg_cache == UCS_NO) {
+    if (config->reg_cache == UCS_NO || (config->reg_cache != UCS_YES && ucp_caches_registrations)) {
         return UCS_OK;
     }
     ucs_rcache_params_t params = {};
     params.region_struct_size  = sizeof(cached_region);
-    params.alignment           = UCS_RCACHE_MIN_ALIGNMENT;
-    params.max_alignment       = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    rcache_align(params, static_cast<size_t>(sysconf(_SC_PAGESIZE)));
     params.ucm_events          = UCM_EVENT_VM_UNMAPPED;
     params.ucm_event_priority  = ucm_event_priority;
     params.ops                 = &rcache_ops;
@@ -210,7 +209,7 @@ ucs_status_t reg_get(uct_srd_md_t *md, void *address, size_t size, unsigned flag
 {
     if (md->rcache != nullptr) {
         ucs_rcache_region_t *region;
-        const ucs_status_t status = ucs_rcache_get(md->rcache, address, size, PROT_READ | PROT_WRITE, &flags, &region);
+        const ucs_status_t status = rcache_get(md->rcache, address, size, PROT_READ | PROT_WRITE, &flags, &region);
         if (status == UCS_OK) {
             *mem_p = &reinterpret_cast<cached_region *>(region)->mem;
             return UCS_OK;

@@ -55,8 +55,8 @@ ucx_facts ucx_facts_of_process() noexcept
     facts.base_iface_size = uct_base_iface_t_class.size;
     facts.base_ep_size    = uct_base_ep_t_class.size;
     ask_libucp(facts);
-    facts.has_mkey_pack_v2 = libuct_exports("uct_md_mkey_pack_v2");
-    facts.has_md_query_v2  = libuct_exports("uct_md_query_v2");
+    facts.has_own_symbol   = libuct_exports(UCX_SRD_SYMBOL_OWN);
+    facts.has_later_symbol = libuct_exports(UCX_SRD_SYMBOL_LATER);
     return facts;
 }
 
@@ -82,11 +82,11 @@ ucx_verdict ucx_facts_judge(const ucx_facts &facts, char *reason, size_t reason_
                  facts.ucp_major, facts.ucp_minor, facts.ucp_release);
         return ucx_verdict::other;
     }
-    if (facts.has_mkey_pack_v2 && !facts.has_md_query_v2) {
+    if (facts.has_own_symbol && !facts.has_later_symbol) {
         return ucx_verdict::same;
     }
-    snprintf(reason, reason_size, "built for UCX " UCX_SRD_BUILT_FOR ", but the libuct that is loaded is %s than 1.13",
-             facts.has_md_query_v2 ? "newer" : "older");
+    snprintf(reason, reason_size, "built for UCX " UCX_SRD_BUILT_FOR ", but the libuct that is loaded is %s than %u.%u",
+             facts.has_later_symbol ? "newer" : "older", built_for_major, built_for_minor);
     return ucx_verdict::other;
 }
 

@@ -26,8 +26,8 @@ struct ucx_facts {
     unsigned ucp_major;
     unsigned ucp_minor;
     unsigned ucp_release;
-    bool     has_mkey_pack_v2;  ///< since 1.13
-    bool     has_md_query_v2;   ///< since 1.14
+    bool     has_own_symbol;    ///< libuct exports UCX_SRD_SYMBOL_OWN, which no older one does
+    bool     has_later_symbol;  ///< libuct exports UCX_SRD_SYMBOL_LATER, which the one built for does not
 };
 
 enum class ucx_verdict {

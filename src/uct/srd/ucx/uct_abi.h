@@ -10,8 +10,9 @@
  * Rejected: building against UCX's source tree. The source that matches a distribution's binary often cannot be had, and
  * then the only thing left to trust is the binary itself; abi_check.h asks it at load time.
  *
- * Adding a UCX version: write layout_<abi>.h, extend the choice below and config/m4/ucx.m4, give abi_check.cc its
- * feature symbols, and run contrib/judges/ucx-abi-check against that version's source where there is one.
+ * Adding a UCX version: write layout_<abi>.h, extend the choice below, uct_bind.h and config/m4/ucx.m4, give abi_check.cc
+ * its feature symbols, run test_uct_abi.cc against the installed library, and contrib/judges/ucx-abi-check against that
+ * version's source where there is one.
  *
  * Invariants
  *   ABI-1: every struct that crosses into libuct has a static_assert for its size and for each offset libuct touches.
@@ -60,6 +61,13 @@ static_assert(sizeof(void *) == 8, "layouts are written down for 64-bit machines
 #if UCX_SRD_ABI == 1131
 static_assert(UCT_VERNO_MAJOR == 1 && UCT_VERNO_MINOR == 13, "headers and UCX_SRD_ABI disagree");
 #include "uct/srd/ucx/layout_1131.h"
+#define UCX_SRD_SYMBOL_OWN "uct_md_mkey_pack_v2"
+#define UCX_SRD_SYMBOL_LATER "uct_md_query_v2"
+#elif UCX_SRD_ABI == 1181
+static_assert(UCT_VERNO_MAJOR == 1 && UCT_VERNO_MINOR == 18, "headers and UCX_SRD_ABI disagree");
+#include "uct/srd/ucx/layout_1181.h"
+#define UCX_SRD_SYMBOL_OWN "uct_rkey_compare"
+#define UCX_SRD_SYMBOL_LATER "uct_rkey_unpack_v2"
 #else
 #error "no layout for this UCX_SRD_ABI: see 'Adding a UCX version' above"
 #endif

@@ -13,7 +13,7 @@ extern "C" {
 
 namespace {
 
-srd::ucx_facts facts_of_1_13(bool with_libucp)
+srd::ucx_facts facts_built_for(bool with_libucp)
 {
     srd::ucx_facts facts   = {};
     facts.iface_size       = sizeof(uct_iface_t);
@@ -21,10 +21,10 @@ srd::ucx_facts facts_of_1_13(bool with_libucp)
     facts.base_iface_size  = sizeof(uct_base_iface_t);
     facts.base_ep_size     = sizeof(uct_base_ep_t);
     facts.has_libucp       = with_libucp;
-    facts.ucp_major        = 1;
-    facts.ucp_minor        = 13;
+    facts.ucp_major        = UCT_VERNO_MAJOR;
+    facts.ucp_minor        = UCT_VERNO_MINOR;
     facts.ucp_release      = 1;
-    facts.has_mkey_pack_v2 = true;
+    facts.has_own_symbol   = true;
     return facts;
 }
 
@@ -44,31 +44,31 @@ TEST(srd_admit, judge_installed_ucx_is_the_one_built_for)
 
 TEST(srd_admit, judge_version_of_libucp_decides)
 {
-    EXPECT_EQ("", reason_of(facts_of_1_13(true), srd::ucx_verdict::same));
+    EXPECT_EQ("", reason_of(facts_built_for(true), srd::ucx_verdict::same));
 
-    srd::ucx_facts newer  = facts_of_1_13(true);
-    newer.ucp_minor       = 18;
-    newer.has_md_query_v2 = true;
+    srd::ucx_facts newer  = facts_built_for(true);
+    newer.ucp_minor        = 99;
+    newer.has_later_symbol = true;
     const std::string reason = reason_of(newer, srd::ucx_verdict::other);
-    EXPECT_NE(std::string::npos, reason.find("built for UCX 1.13")) << reason;
-    EXPECT_NE(std::string::npos, reason.find("UCX 1.18.1 is loaded")) << reason;
+    EXPECT_NE(std::string::npos, reason.find("built for UCX " + std::to_string(UCT_VERNO_MAJOR) + "." + std::to_string(UCT_VERNO_MINOR))) << reason;
+    EXPECT_NE(std::string::npos, reason.find("UCX 1.99.1 is loaded")) << reason;
     EXPECT_EQ(std::string::npos, reason.find('\n'));
 
-    srd::ucx_facts other_major = facts_of_1_13(true);
+    srd::ucx_facts other_major = facts_built_for(true);
     other_major.ucp_major      = 2;
     reason_of(other_major, srd::ucx_verdict::other);
 }
 
 TEST(srd_admit, judge_without_libucp_symbols_decide)
 {
-    reason_of(facts_of_1_13(false), srd::ucx_verdict::same);
+    reason_of(facts_built_for(false), srd::ucx_verdict::same);
 
-    srd::ucx_facts newer  = facts_of_1_13(false);
-    newer.has_md_query_v2 = true;
+    srd::ucx_facts newer  = facts_built_for(false);
+    newer.has_later_symbol = true;
     EXPECT_NE(std::string::npos, reason_of(newer, srd::ucx_verdict::other).find("newer"));
 
-    srd::ucx_facts older   = facts_of_1_13(false);
-    older.has_mkey_pack_v2 = false;
+    srd::ucx_facts older   = facts_built_for(false);
+    older.has_own_symbol = false;
     EXPECT_NE(std::string::npos, reason_of(older, srd::ucx_verdict::other).find("older"));
 }
 
@@ -76,7 +76,7 @@ TEST(srd_admit, judge_other_size_is_unusable_even_in_the_right_version)
 {
     for (size_t srd::ucx_facts::*size : {&srd::ucx_facts::iface_size, &srd::ucx_facts::ep_size,
                                          &srd::ucx_facts::base_iface_size, &srd::ucx_facts::base_ep_size}) {
-        srd::ucx_facts with_stats = facts_of_1_13(true);
+        srd::ucx_facts with_stats = facts_built_for(true);
         with_stats.*size += 8;
         EXPECT_NE("", reason_of(with_stats, srd::ucx_verdict::unusable));
     }
@@ -87,13 +87,13 @@ TEST(srd_admit, admit_override_accepts_another_version_but_never_another_size)
     ucs_log_level_t saved = ucs_global_opts.log_component.log_level;
     ucs_global_opts.log_component.log_level = UCS_LOG_LEVEL_ERROR; // the refusals are expected here
 
-    srd::ucx_facts newer = facts_of_1_13(true);
-    newer.ucp_minor      = 18;
+    srd::ucx_facts newer = facts_built_for(true);
+    newer.ucp_minor      = 99;
     EXPECT_EQ(UCS_ERR_UNSUPPORTED, srd::component_admit(newer, false, nullptr));
     EXPECT_EQ(UCS_ERR_UNSUPPORTED, srd::component_admit(newer, false, "y"));
     EXPECT_EQ(UCS_OK, srd::component_admit(newer, false, "n"));
 
-    srd::ucx_facts with_stats = facts_of_1_13(true);
+    srd::ucx_facts with_stats = facts_built_for(true);
     with_stats.base_iface_size += 8;
     EXPECT_EQ(UCS_ERR_UNSUPPORTED, srd::component_admit(with_stats, false, "n"));
 
@@ -102,8 +102,8 @@ TEST(srd_admit, admit_override_accepts_another_version_but_never_another_size)
 
 TEST(srd_admit, admit_steps_back_when_ucx_has_its_own_srd)
 {
-    EXPECT_EQ(UCS_OK, srd::component_admit(facts_of_1_13(true), false, nullptr));
-    EXPECT_EQ(UCS_ERR_ALREADY_EXISTS, srd::component_admit(facts_of_1_13(true), true, nullptr));
+    EXPECT_EQ(UCS_OK, srd::component_admit(facts_built_for(true), false, nullptr));
+    EXPECT_EQ(UCS_ERR_ALREADY_EXISTS, srd::component_admit(facts_built_for(true), true, nullptr));
 }
 
 TEST(srd_admit, other_srd_present_sees_components_and_transports)

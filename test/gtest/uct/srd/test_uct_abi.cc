@@ -1,6 +1,6 @@
 // Our declarations of UCX's private structs against the libuct that is installed: an object that libuct constructs is
 // read back member by member through our layout, so that two swapped fields of one size are seen too.
-#include "uct/srd/ucx/uct_abi.h"
+#include "uct/srd/ucx/uct_bind.h"
 
 extern "C" {
 #include <ucs/async/async_fwd.h>
