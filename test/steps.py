@@ -51,10 +51,16 @@ class Soft:
         self.build, self.flavour = build, flavour
         self.prefix = [os.path.join(install, "bin/ucx-srd"), "run", "--soft", "--"]
         self.faults = os.path.join(build, flavour, "test/system/ucp_faults")
+        self.surface_program = os.path.join(build, flavour, "test/system/ucp_surface")
 
     def fault(self, what, *arguments, limit, env=None, title=None):
         return Step(f"{title or what} {' '.join(arguments)} ({self.flavour})", [*self.prefix, self.faults, what, *arguments],
                     limit=limit, env={"UCX_TLS": "srd", **(env or {})})
+
+    def surface(self, what, *arguments, devices=1, env=None):
+        return Step(f"{what} {' '.join(arguments)} ({self.flavour})",
+                    [self.prefix[0], "run", f"--soft={devices}", "--", self.surface_program, what, *arguments], limit=60,
+                    env={"UCX_TLS": "srd", "SOFTEFA_DOMAIN": f"surface.{devices}.{os.getpid()}", **(env or {})})
 
     def stock_ucx(self, *arguments, limit=600, env=None, title=""):
         return Step(f"stock UCX tools{title} ({self.flavour})",
@@ -72,6 +78,8 @@ def user(build, install):
         make_tests(build, "release"),
         *unit_tests(build, "release"),
         Step("tools", [os.path.join(TOP, "test/system/tools/run")], limit=240, env={"INSTALL": install}),
+        soft.surface("vfs"),
+        soft.surface("devices", "2", devices=2, env={"UCX_MAX_EAGER_LANES": "2"}),
         soft.stock_ucx("--quick"),
         judge("verbs-tools", limit=200),
         judge("rdma-core-tests", "--suite", "efa", limit=200),

@@ -1,7 +1,7 @@
 /* The half of `ucx-srd info` that runs in the environment of a command: what verbs and UCX see there.
  *
  * UCT's public calls only, found by dlsym, because ucx-srd itself must start without UCX. The capabilities are those of
- * an interface that UCX opened; the lane classes are UCP's criteria (docs/uct-semantics.md) applied to them.
+ * an interface that UCX opened; the lane classes are UCP's criteria applied to them, in the table that the transport uses.
  */
 #include "tools/info.h"
 #include "tools/run.h"
@@ -16,12 +16,17 @@
 #include <dlfcn.h>
 #include <infiniband/efadv.h>
 #include <infiniband/verbs.h>
+#include <map>
+#include <string>
+#include <type_traits>
+#include <vector>
 
 #ifdef UCX_SRD_ABI
 extern "C" {
 #include <ucs/async/async_fwd.h>
 #include <uct/api/uct.h>
 }
+#include "uct/srd/srd_lanes.h"
 #endif
 
 namespace tools {
@@ -29,8 +34,9 @@ namespace tools {
 namespace {
 
 /// Bits of efadv's device_caps; later ones are not in older headers.
+constexpr uint32_t cap_rdma_read = 1u << 0, cap_rdma_write = 1u << 3;
 constexpr struct { uint32_t bit; const char *name; } cap_names[] = {
-    {1u << 0, "RDMA read"},      {1u << 3, "RDMA write"}, {1u << 1, "RNR retry"},
+    {cap_rdma_read, "RDMA read"}, {cap_rdma_write, "RDMA write"}, {1u << 1, "RNR retry"},
     {1u << 2, "sender GID"},     {1u << 4, "unsolicited write receive"},
 };
 
@@ -58,8 +64,11 @@ void print_device(const char *name, uint32_t part_id, const struct efadv_device_
     printf("\n");
 }
 
-/// One line for each EFA device that verbs shows. Returns their number.
-unsigned report_devices()
+/// efadv's device_caps of each EFA device, by its verbs name.
+using caps_by_device = std::map<std::string, uint32_t>;
+
+/// One line for each EFA device that verbs shows.
+void report_devices(caps_by_device *caps_p)
 {
     void *verbs = dlopen("libibverbs.so.1", RTLD_LAZY | RTLD_LOCAL);
     void *efa   = dlopen("libefa.so.1", RTLD_LAZY | RTLD_LOCAL);
@@ -72,9 +81,8 @@ unsigned report_devices()
     auto *query_efa    = symbol<int(struct ibv_context *, struct efadv_device_attr *, uint32_t)>(efa, "efadv_query_device");
     if (!get_list || !get_name || !open_device || !close_device || !query || !query_port || !query_efa) {
         printf("%-12s none: rdma-core's libibverbs or libefa is missing\n", "device");
-        return 0;
+        return;
     }
-    unsigned efa_count = 0;
     int count = 0;
     struct ibv_device **list = get_list(&count);
     for (int i = 0; list != nullptr && i < count; ++i) {
@@ -89,125 +97,87 @@ unsigned report_devices()
         if (query_efa(context, &efa_attr, sizeof(efa_attr)) == 0 && query(context, &attr) == 0 &&
             query_port(context, 1, &port) == 0) {
             print_device(get_name(list[i]), attr.vendor_part_id, efa_attr, port.max_msg_sz);
-            ++efa_count;
+            (*caps_p)[get_name(list[i])] = efa_attr.device_caps;
         } else {
             printf("%-12s %s: not an EFA device\n", "device", get_name(list[i]));
         }
         close_device(context);
     }
-    if (efa_count == 0) {
+    if (caps_p->empty()) {
         printf("%-12s none: verbs shows no EFA device\n", "device");
     }
-    return efa_count;
 }
 
 #ifdef UCX_SRD_ABI
 
 /// UCT's entry points, found in the libuct that a command would get.
+#define UCT_ENTRIES(entry) \
+    entry(uct_query_components) \
+    entry(uct_component_query) \
+    entry(uct_release_component_list) \
+    entry(uct_md_config_read) \
+    entry(uct_md_open) \
+    entry(uct_md_query) \
+    entry(uct_md_close) \
+    entry(uct_md_query_tl_resources) \
+    entry(uct_release_tl_resource_list) \
+    entry(uct_md_iface_config_read) \
+    entry(uct_config_release) \
+    entry(uct_worker_create) \
+    entry(uct_worker_destroy) \
+    entry(uct_iface_open) \
+    entry(uct_iface_query) \
+    entry(uct_iface_close) \
+    entry(ucs_async_context_create) \
+    entry(ucs_async_context_destroy) \
+    entry(ucs_status_string)
+
 struct uct_api {
-#define ENTRY(name) decltype(&::name) name
-    ENTRY(uct_query_components);
-    ENTRY(uct_component_query);
-    ENTRY(uct_release_component_list);
-    ENTRY(uct_md_config_read);
-    ENTRY(uct_md_open);
-    ENTRY(uct_md_close);
-    ENTRY(uct_md_query_tl_resources);
-    ENTRY(uct_release_tl_resource_list);
-    ENTRY(uct_md_iface_config_read);
-    ENTRY(uct_config_release);
-    ENTRY(uct_worker_create);
-    ENTRY(uct_worker_destroy);
-    ENTRY(uct_iface_open);
-    ENTRY(uct_iface_query);
-    ENTRY(uct_iface_close);
-    ENTRY(ucs_async_context_create);
-    ENTRY(ucs_async_context_destroy);
-    ENTRY(ucs_status_string);
-#undef ENTRY
+#define DECLARE(name) decltype(&::name) name;
+    UCT_ENTRIES(DECLARE)
+#undef DECLARE
 
     bool load()
     {
         void *uct = dlopen("libuct.so.0", RTLD_LAZY | RTLD_LOCAL);
         bool complete = uct != nullptr; // dlsym also searches libucs, which libuct needs
-#define ENTRY(name) complete = complete && (name = symbol<std::remove_pointer_t<decltype(name)>>(uct, #name)) != nullptr
-        ENTRY(uct_query_components);
-        ENTRY(uct_component_query);
-        ENTRY(uct_release_component_list);
-        ENTRY(uct_md_config_read);
-        ENTRY(uct_md_open);
-        ENTRY(uct_md_close);
-        ENTRY(uct_md_query_tl_resources);
-        ENTRY(uct_release_tl_resource_list);
-        ENTRY(uct_md_iface_config_read);
-        ENTRY(uct_config_release);
-        ENTRY(uct_worker_create);
-        ENTRY(uct_worker_destroy);
-        ENTRY(uct_iface_open);
-        ENTRY(uct_iface_query);
-        ENTRY(uct_iface_close);
-        ENTRY(ucs_async_context_create);
-        ENTRY(ucs_async_context_destroy);
-        ENTRY(ucs_status_string);
-#undef ENTRY
+#define FIND(name) complete = complete && (name = symbol<std::remove_pointer_t<decltype(name)>>(uct, #name)) != nullptr;
+        UCT_ENTRIES(FIND)
+#undef FIND
         return complete;
     }
 };
+#undef UCT_ENTRIES
 
-/// One lane class of UCP: what an interface must offer, and what missing it means.
-struct lane_class {
-    const char *name;
-    uint64_t    all_of;
-    const char *without;
-};
-
-constexpr lane_class lane_classes[] = {
-    {"messages", UCT_IFACE_FLAG_AM_BCOPY | UCT_IFACE_FLAG_CB_SYNC | UCT_IFACE_FLAG_PENDING, "UCP cannot use srd at all"},
-    {"RMA", UCT_IFACE_FLAG_PUT_SHORT | UCT_IFACE_FLAG_PUT_BCOPY | UCT_IFACE_FLAG_GET_BCOPY | UCT_IFACE_FLAG_PENDING,
-     "put and get go as messages"},
-    {"bulk RMA", UCT_IFACE_FLAG_PUT_ZCOPY | UCT_IFACE_FLAG_GET_ZCOPY | UCT_IFACE_FLAG_PENDING,
-     "large messages are copied, not read by the receiver"},
-    {"atomics", UCT_IFACE_FLAG_ATOMIC_CPU | UCT_IFACE_FLAG_ATOMIC_DEVICE, "atomics go as messages"},
-    {"peer failure", UCT_IFACE_FLAG_ERRHANDLE_PEER_FAILURE, "endpoints with err_mode=peer cannot be made"},
-};
-
-constexpr struct { uint64_t flag; const char *name; } flag_names[] = {
-    {UCT_IFACE_FLAG_AM_BCOPY, "am_bcopy"},   {UCT_IFACE_FLAG_CB_SYNC, "cb_sync"},     {UCT_IFACE_FLAG_PENDING, "pending"},
-    {UCT_IFACE_FLAG_PUT_SHORT, "put_short"}, {UCT_IFACE_FLAG_PUT_BCOPY, "put_bcopy"}, {UCT_IFACE_FLAG_GET_BCOPY, "get_bcopy"},
-    {UCT_IFACE_FLAG_PUT_ZCOPY, "put_zcopy"}, {UCT_IFACE_FLAG_GET_ZCOPY, "get_zcopy"},
-};
-
-void print_lane(const lane_class &lane, uint64_t flags)
+/// One line for a class; a second one where there is something to be done about it.
+void print_lane(const srd::lane_class &lane, const srd::lane_facts &facts)
 {
-    const bool any_is_enough = lane.all_of == (UCT_IFACE_FLAG_ATOMIC_CPU | UCT_IFACE_FLAG_ATOMIC_DEVICE);
-    if (any_is_enough ? (flags & lane.all_of) != 0 : (flags & lane.all_of) == lane.all_of) {
+    if (lane_usable(lane, facts)) {
         printf("  %-14s yes\n", lane.name);
         return;
     }
-    printf("  %-14s no: %s", lane.name, lane.without);
-    const char *separator = " (missing: ";
-    for (const auto &flag : flag_names) {
-        if (lane.all_of & ~flags & flag.flag) {
-            printf("%s%s", separator, flag.name);
-            separator = ", ";
-        }
+    char missing[128];
+    lane_missing(lane, facts, missing, sizeof(missing));
+    printf("  %-14s no: %s (missing: %s)\n", lane.name, lane.without, missing);
+    if (const char *advice = lane_advice(lane, facts)) {
+        printf("  %-14s %s\n", "", advice);
     }
-    printf("%s\n", *separator == ',' ? ")" : "");
 }
 
-void print_interface(const char *device, const uct_iface_attr_t &attr)
+void print_interface(const char *device, const uct_iface_attr_t &attr, std::uint64_t md_flags, std::uint32_t device_caps)
 {
     printf("%-12s srd on %s: short %zu B, copied %zu B, zero-copy %zu B\n", "UCX", device, attr.cap.am.max_short,
            attr.cap.am.max_bcopy, attr.cap.am.max_zcopy);
-    for (const lane_class &lane : lane_classes) {
-        print_lane(lane, attr.cap.flags);
+    const srd::lane_facts facts = {attr.cap.flags, attr.cap.event_flags, md_flags, (device_caps & cap_rdma_read) != 0,
+                                   (device_caps & cap_rdma_write) != 0};
+    for (const srd::lane_class &lane : srd::lane_classes) {
+        print_lane(lane, facts);
     }
-    const bool events = attr.cap.event_flags & (UCT_IFACE_FLAG_EVENT_SEND_COMP | UCT_IFACE_FLAG_EVENT_RECV);
-    printf("  %-14s %s\n", "wakeup", events ? "yes" : "no: programs that sleep in UCP do not get srd");
 }
 
 /// Opens srd on every device of one memory domain. Returns how many could be opened.
-unsigned report_md(const uct_api &api, uct_component_h component, const char *md_name, uct_worker_h worker)
+unsigned report_md(const uct_api &api, uct_component_h component, const char *md_name, uct_worker_h worker,
+                   const caps_by_device &caps)
 {
     uct_md_config_t *md_config;
     uct_md_h md;
@@ -220,6 +190,8 @@ unsigned report_md(const uct_api &api, uct_component_h component, const char *md
         printf("%-12s memory domain %s cannot be opened: %s\n", "UCX", md_name, api.ucs_status_string(status));
         return 0;
     }
+    uct_md_attr_t md_attr = {};
+    (void)api.uct_md_query(md, &md_attr);
     unsigned opened = 0, count = 0;
     uct_tl_resource_desc_t *resources = nullptr;
     status = api.uct_md_query_tl_resources(md, &resources, &count);
@@ -243,7 +215,9 @@ unsigned report_md(const uct_api &api, uct_component_h component, const char *md
         }
         uct_iface_attr_t attr = {};
         if (api.uct_iface_query(iface, &attr) == UCS_OK) {
-            print_interface(resources[i].dev_name, attr);
+            const std::string name(resources[i].dev_name);
+            const auto found = caps.find(name.substr(0, name.rfind(':')));
+            print_interface(name.c_str(), attr, md_attr.cap.flags, found == caps.end() ? 0 : found->second);
             ++opened;
         }
         api.uct_iface_close(iface);
@@ -255,7 +229,7 @@ unsigned report_md(const uct_api &api, uct_component_h component, const char *md
     return opened;
 }
 
-unsigned report_component(const uct_api &api, uct_component_h component, uct_worker_h worker)
+unsigned report_component(const uct_api &api, uct_component_h component, uct_worker_h worker, const caps_by_device &caps)
 {
     uct_component_attr_t attr = {};
     attr.field_mask = UCT_COMPONENT_ATTR_FIELD_NAME | UCT_COMPONENT_ATTR_FIELD_MD_RESOURCE_COUNT;
@@ -271,12 +245,12 @@ unsigned report_component(const uct_api &api, uct_component_h component, uct_wor
     }
     unsigned opened = 0;
     for (const auto &resource : resources) {
-        opened += report_md(api, component, resource.md_name, worker);
+        opened += report_md(api, component, resource.md_name, worker, caps);
     }
     return opened;
 }
 
-unsigned report_ucx()
+unsigned report_ucx(const caps_by_device &caps)
 {
     uct_api api;
     ucs_async_context_t *async;
@@ -294,7 +268,7 @@ unsigned report_ucx()
                 uct_component_attr_t attr = {};
                 attr.field_mask = UCT_COMPONENT_ATTR_FIELD_NAME;
                 found = (api.uct_component_query(components[i], &attr) == UCS_OK && strcmp(attr.name, "srd") == 0) || found;
-                opened += report_component(api, components[i], worker);
+                opened += report_component(api, components[i], worker, caps);
             }
             api.uct_release_component_list(components);
         }
@@ -309,7 +283,7 @@ unsigned report_ucx()
 
 #else
 
-unsigned report_ucx()
+unsigned report_ucx(const caps_by_device &)
 {
     return 0;
 }
@@ -320,8 +294,9 @@ unsigned report_ucx()
 
 int info_inside()
 {
-    report_devices();
-    return report_ucx() > 0 ? exit_ok : exit_refused;
+    caps_by_device caps;
+    report_devices(&caps);
+    return report_ucx(caps) > 0 ? exit_ok : exit_refused;
 }
 
 } // namespace tools

@@ -6,6 +6,7 @@
  * queue pair is destroyed, after which nothing completes any more, and what is left is cancelled.
  */
 #include "uct/srd/srd_iface.h"
+#include "uct/srd/srd_report.h"
 
 #include <cerrno>
 #include <climits>
@@ -366,37 +367,6 @@ void cancel_everything(iface *f) noexcept
     }
 }
 
-void report(const iface *f) noexcept
-{
-    if (f->print_stats) {
-        char line[1024];
-        int used = 0;
-        for (unsigned i = 0; i < static_cast<unsigned>(counter::count_); ++i) {
-            const auto value = f->counters.get(static_cast<counter>(i));
-            if (value != 0 && used < static_cast<int>(sizeof(line)) - 64) {
-                used += std::snprintf(line + used, sizeof(line) - static_cast<std::size_t>(used), " %s=%llu",
-                                      counter_names[i], static_cast<unsigned long long>(value));
-            }
-        }
-        ucs_info("srd: %s QPN %u closed:%s", f->md->attr.ibdev_name, f->tx.qp->qp_num, used > 0 ? line : " nothing sent or received");
-    }
-    // `ucx-srd run --require` asks every process of a job how much it carried.
-    const char *directory = std::getenv("UCX_SRD_REQUIRE_DIR");
-    if (directory != nullptr && directory[0] != '\0') {
-        static unsigned number = 0;
-        char path[512];
-        std::snprintf(path, sizeof(path), "%s/%d.%u", directory, static_cast<int>(getpid()), __atomic_fetch_add(&number, 1, __ATOMIC_RELAXED));
-        std::FILE *file = std::fopen(path, "we");
-        if (file == nullptr) {
-            ucs_warn("srd: cannot write %s: errno %d", path, errno);
-            return;
-        }
-        std::fprintf(file, "bytes %llu\n",
-                     static_cast<unsigned long long>(f->counters.get(counter::tx_bytes) + f->counters.get(counter::rx_bytes)));
-        std::fclose(file);
-    }
-}
-
 } // namespace
 } // namespace srd
 
@@ -409,12 +379,13 @@ static void uct_srd_iface_close(uct_iface_h tl_iface) noexcept
     iface *f = iface_of(tl_iface);
 
     uct_base_iface_progress_disable(tl_iface, UCT_PROGRESS_SEND | UCT_PROGRESS_RECV);
+    ucs_vfs_obj_remove(f); // first: its reader is another thread
     f->closing = true; // handlers of the user may be gone: what arrives now is dropped
     for (std::uint32_t slot = 0; slot < f->peers.slots_used(); ++slot) {
         f->peers.at(slot)->accept_none(); // no message takes the common path any more
     }
     say_goodbye(f);
-    report(f);
+    report_closed(f);
     const int rc = ibv_destroy_qp(f->tx.qp);
     if (rc != 0) {
         ucs_warn("srd: destroying a queue pair failed: errno %d", rc);
@@ -422,7 +393,6 @@ static void uct_srd_iface_close(uct_iface_h tl_iface) noexcept
     f->tx.qp = nullptr;
     cancel_everything(f);
     close_queues(f);
-    ucs_vfs_obj_remove(f);
     ucs_class_call_cleanup_chain(&uct_base_iface_t_class, f, -1);
     f->~iface();
     std::free(f);
@@ -499,16 +469,7 @@ static const char *uct_srd_iface_why_unreachable(const uct_iface_h tl_iface, con
     return nullptr;
 }
 
-static void uct_srd_iface_vfs_refresh(uct_iface_h tl_iface) noexcept
-{
-    iface *f = iface_of(tl_iface);
-
-    for (unsigned i = 0; i < static_cast<unsigned>(counter::count_); ++i) {
-        ucs_vfs_obj_add_ro_file(f, ucs_vfs_show_primitive,
-                                const_cast<std::uint64_t *>(f->counters.cell(static_cast<counter>(i))), UCS_VFS_TYPE_ULONG,
-                                "counters/%s", counter_names[i]);
-    }
-}
+static void uct_srd_iface_vfs_refresh(uct_iface_h tl_iface) noexcept { report_vfs(iface_of(tl_iface)); }
 
 }
 
@@ -627,6 +588,7 @@ extern "C" ucs_status_t uct_srd_iface_open(uct_md_h tl_md, uct_worker_h worker, 
     }
     ucs_debug("srd: %s QPN %u: %u sends, %u receives, messages of %u, shorts of %u, %u inline", md->attr.ibdev_name,
               f->tx.qp->qp_num, f->tx.sq_free, f->rx.queue_len, f->tx.payload_max, f->tx.short_max, f->tx.inline_max);
+    report_opened(f);
     *iface_p = &f->super.super;
     return UCS_OK;
 }
