@@ -486,7 +486,7 @@ extern "C" int uct_srd_ep_is_connected(uct_ep_h tl_ep, const uct_device_addr_t *
     wire::iface_address a;
 
     return device != nullptr && address != nullptr && wire::get_device(device, SIZE_MAX, gid) &&
-           wire::get_iface(address, SIZE_MAX, a) && gid == p->gid && a.qpn == p->qpn && a.qkey == p->qkey;
+           wire::get_iface(address, SIZE_MAX, a) && gid == p->gid() && a.qpn == p->qpn && a.qkey == p->qkey;
 }
 
 extern "C" ucs_status_t uct_srd_iface_flush(uct_iface_h tl_iface, unsigned, uct_completion_t *comp) noexcept

@@ -75,8 +75,8 @@ template <class Hooks> struct md {
 #else
     // Of one-sided operations and of atomics: the device has none of these, so the promise costs nothing, and a program
     // that knows the older flag alone understands it.
-    static constexpr uint64_t invalidate_flags = UCT_MD_FLAG_INVALIDATE | UCT_MD_FLAG_INVALIDATE_RMA |
-                                                 UCT_MD_FLAG_INVALIDATE_AMO;
+    static constexpr uint64_t invalidate_flags = uint64_t{UCT_MD_FLAG_INVALIDATE} | uint64_t{UCT_MD_FLAG_INVALIDATE_RMA} |
+                                                 uint64_t{UCT_MD_FLAG_INVALIDATE_AMO};
 
     static ucs_status_t query(uct_md_h md, uct_md_attr_v2_t *attr) noexcept
     {
