@@ -40,6 +40,13 @@ def make_tests(build, flavour):
     return Step(f"build tests ({flavour})", [os.path.join(TOP, "test/build"), flavour, build], limit=900, counts=False)
 
 
+def fuzz(build, flavour, name, *arguments, limit=120):
+    """A program of test/fuzz under its own driver: the corpus, then seeded random runs."""
+    return Step(" ".join([f"fuzz_{name} ({flavour})", *arguments]),
+                [os.path.join(build, flavour, "test/fuzz", f"fuzz_{name}"), *arguments, os.path.join(TOP, "test/fuzz/corpus", name)],
+                limit=limit)
+
+
 def judge(name, *arguments, limit, title=None, env=None):
     return Step(title or " ".join([name, *arguments]), [os.path.join(TOP, "contrib/judges", name), *arguments], limit=limit, env=env)
 
@@ -77,6 +84,8 @@ def user(build, install):
     return [
         make_tests(build, "release"),
         *unit_tests(build, "release"),
+        fuzz(build, "release", "codec", "--runs", "100000"),
+        fuzz(build, "release", "receive", "--runs", "10000"),
         Step("tools", [os.path.join(TOP, "test/system/tools/run")], limit=240, env={"INSTALL": install}),
         soft.surface("vfs"),
         soft.surface("devices", "2", devices=2, env={"UCX_MAX_EAGER_LANES": "2"}),
@@ -96,6 +105,8 @@ def ci(build, install):
     return [
         make_tests(build, "asan"),
         *unit_tests(build, "asan"),
+        fuzz(build, "asan", "codec", "--seed", "2", "--runs", "100000"),
+        fuzz(build, "asan", "receive", "--seed", "2", "--runs", "5000"),
         asan.stock_ucx("--quick", env={"ASAN_OPTIONS": "detect_leaks=0"}),
         Step("build UCX's own tests", [os.path.join(TOP, "contrib/judges/ucx-gtest-build")], limit=1800, counts=False),
         judge("ucx-gtest", "--filter", "uct", limit=900, title="UCX's own tests, uct"),

@@ -30,6 +30,7 @@ enum class counter : unsigned {
     rx_dropped_control,    ///< unknown or malformed control message
     rx_dropped_no_peer,    ///< no room for another peer
     rx_dropped_closing,    ///< arrived while the interface closes
+    rx_dropped_failed,     ///< waited for an earlier one, or should have, when the peer failed or the interface closed
     rx_error,              ///< receives that completed in error
     peers_created,
     peers_failed,
@@ -44,7 +45,7 @@ inline constexpr const char *counter_names[] = {
     "rx_control", "rx_early", "rx_copied", "rx_dropped_short", "rx_dropped_flags", "rx_dropped_version",
     "rx_dropped_foreign", "rx_dropped_stale", "rx_dropped_duplicate", "rx_dropped_window", "rx_dropped_uncredited",
     "rx_dropped_credit",
-    "rx_dropped_control", "rx_dropped_no_peer", "rx_dropped_closing", "rx_error", "peers_created", "peers_failed",
+    "rx_dropped_control", "rx_dropped_no_peer", "rx_dropped_closing", "rx_dropped_failed", "rx_error", "peers_created", "peers_failed",
     "peers_released", "ah_failed",
 };
 static_assert(sizeof(counter_names) / sizeof(counter_names[0]) == static_cast<unsigned>(counter::count_));

@@ -146,6 +146,7 @@ void rx_keep(iface *f, peer *p, rx_desc *d) noexcept
             ring = new (std::nothrow) rx_ring<limits::window_size>;
         }
         if (ring == nullptr) {
+            count(f, counter::rx_dropped_failed);
             rx_recycle(f, d);
             peer_fail(f, p, UCS_ERR_NO_MEMORY, "out of memory", "no memory to keep an early message", 0);
             return;
@@ -155,6 +156,8 @@ void rx_keep(iface *f, peer *p, rx_desc *d) noexcept
     if (f->rx.am_flags == 0 || f->rx.posted < f->rx.low_water) {
         rx_desc *copy = rx_copy_out(f, d);
         d             = copy != nullptr ? copy : d;
+    } else if (f->rx.posted == f->rx.low_water) {
+        f->rx.am_flags = 0; // as in rx_hold_desc
     }
     p->rx.insert(wire::imm_psn(d->imm), d);
     rx_set_attention(p);
@@ -386,12 +389,14 @@ void rx_refill(iface *f) noexcept
         f->rx.free_list = rest;
         f->rx.posted += batched;
     }
-    f->rx.am_flags = f->rx.posted >= f->rx.low_water ? UCT_CB_PARAM_FLAG_DESC : 0;
+    // The next message takes one: at the mark already, what it brings may not be kept. IFC-3
+    f->rx.am_flags = f->rx.posted > f->rx.low_water ? UCT_CB_PARAM_FLAG_DESC : 0;
 }
 
 void rx_purge(iface *f, peer *p) noexcept
 {
     while (void *message = p->rx.purge()) {
+        count(f, counter::rx_dropped_failed);
         rx_recycle(f, static_cast<rx_desc *>(message));
     }
     if (p->rx.has_ring()) {
