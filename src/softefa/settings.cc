@@ -33,7 +33,7 @@ extern char **environ;
 namespace softefa {
 namespace {
 
-constexpr std::size_t error_size_max = 1536;
+constexpr std::size_t error_size_max = 3072;
 constexpr const char *prefix         = "SOFTEFA_";
 
 /// How the text of a variable becomes a value.
@@ -44,6 +44,8 @@ enum class value_kind : std::uint8_t {
     percent,      ///< 0..100 with a fraction, kept as parts of 65536
     level,        ///< a word or a number
     number,       ///< decimal, or hexadecimal with 0x
+    duration,     ///< number with ns, us, ms or s, kept as nanoseconds
+    bit_rate,     ///< bits per second with k, m, g or t
 };
 
 struct variable {
@@ -70,8 +72,18 @@ template <auto Member> void set_limit(settings &s, std::uint64_t value)
 }
 template <auto Member> std::uint64_t get_limit(const settings &s) { return s.limits.*Member; }
 
+template <auto Member> void set_rude(settings &s, std::uint64_t value)
+{
+    s.rude.*Member = static_cast<std::remove_reference_t<decltype(s.rude.*Member)>>(value);
+}
+template <auto Member> std::uint64_t get_rude(const settings &s) { return s.rude.*Member; }
+
 #define TOP(member) set_top<&settings::member>, get_top<&settings::member>
 #define LIMIT(member) set_limit<&device_limits::member>, get_limit<&device_limits::member>
+#define RUDE(member) set_rude<&rude_settings::member>, get_rude<&rude_settings::member>
+
+constexpr std::uint64_t second = 1'000'000'000; ///< in nanoseconds
+constexpr const char   *per_cent = "0..100 (per cent, fractions allowed)";
 
 constexpr const char *profile_names[] = {"efa0", "efa1", "efa2", "efa3"};
 constexpr const char *level_names[]   = {"none", "error", "warn", "info", "debug"};
@@ -85,9 +97,37 @@ constexpr variable variables[] = {
     {"REGISTRY_DIR", value_kind::folder, 0, 0, "an absolute path of at most 80 characters", nullptr, nullptr, false,
      "private folder of the domain (default: below $XDG_RUNTIME_DIR, else /tmp)"},
     {"SEED", value_kind::number, 0, UINT64_MAX, nullptr, TOP(seed), false, "seed of everything random"},
-    {"REORDER", value_kind::percent, 0, 65536, "0..100 (per cent, fractions allowed)", TOP(reorder_per_65536), false,
+    {"REORDER", value_kind::percent, 0, 65536, per_cent, TOP(reorder_per_65536), false,
      "chance that two queued messages swap, per cent; 0 = off"},
     {"RNR_TIMER", value_kind::number, 1, 1000000, nullptr, TOP(rnr_timer_us), false, "microseconds before an RNR retry"},
+    {"LATENCY", value_kind::duration, 0, second, "0, or up to 1s with ns, us, ms or s", TOP(latency_ns), false,
+     "modelled one-way latency of the wire; 0 = as fast as memory is"},
+    {"BANDWIDTH", value_kind::bit_rate, 0, 10'000'000'000'000, "0, or 1k..10t (bits per second with k, m, g or t)", TOP(bandwidth_bps),
+     false, "modelled bandwidth of a device and direction; 0 = no limit"},
+    {"UNRESPONSIVE_TIMEOUT", value_kind::duration, 0, 3600 * second, "0, or up to 3600s with ns, us, ms or s", TOP(unresponsive_ns), false,
+     "a peer that takes nothing for so long is given up with status 13; 0 = it is waited for"},
+    {"DELAY", value_kind::duration, 0, 10 * second, "0, or up to 10s with ns, us, ms or s", RUDE(delay_ns_max), false,
+     "longest delay of a work request before it is sent; 0 = off"},
+    {"DELAY_MIN", value_kind::duration, 0, 10 * second, "0, or up to 10s with ns, us, ms or s", RUDE(delay_ns_min), false,
+     "shortest such delay"},
+    {"DELAY_RATE", value_kind::percent, 0, 65536, per_cent, RUDE(delay_per_65536), false, "share of work requests that are delayed"},
+    {"RNR_EVERY", value_kind::number, 0, 1u << 30, nullptr, RUDE(rnr_every), false,
+     "every so many-th message that arrives is answered: no receive posted; 0 = off"},
+    {"RNR_FOR", value_kind::duration, 0, 10 * second, "0, or up to 10s with ns, us, ms or s", RUDE(rnr_for_ns), false,
+     "for so long from its first message, a queue pair answers: no receive posted"},
+    {"FAIL_STATUS", value_kind::number, 0, 18, nullptr, RUDE(fail_status), false,
+     "completion status for work requests that are made to fail; 0 = none is"},
+    {"FAIL_AT", value_kind::number, 0, UINT64_MAX, nullptr, RUDE(fail_at), false, "the work request that fails, counted from 1; 0 = by rate"},
+    {"FAIL_RATE", value_kind::percent, 0, 65536, per_cent, RUDE(fail_per_65536), false, "share of work requests that fail"},
+    {"STOP_AT", value_kind::number, 0, UINT64_MAX, nullptr, RUDE(stop_at), false,
+     "the process stops itself (SIGSTOP) at this work request, counted from 1; 0 = never"},
+    {"KILL_AT", value_kind::number, 0, UINT64_MAX, nullptr, RUDE(kill_at), false,
+     "the process kills itself (SIGKILL) at this work request, counted from 1; 0 = never"},
+    {"RUDE_DEVICES", value_kind::number, 0, 0xffffffff, nullptr, RUDE(devices), false,
+     "bit mask of the devices whose work requests and messages are concerned"},
+    {"RUDE_QPN", value_kind::number, 0, 65535, nullptr, RUDE(qpn), false, "only work to and from this remote queue pair; 0 = every one"},
+    {"RUDE_PEERS", value_kind::percent, 0, 65536, per_cent, RUDE(peers_per_65536), false,
+     "share of the remote queue pairs that are concerned, chosen by the seed"},
     {"LOG_LEVEL", value_kind::level, 0, 4, "none, error, warn, info, debug or 0..4", TOP(log_level), false,
      "what is written to standard error"},
     {"MAX_QP", value_kind::number, 1, 4096, nullptr, LIMIT(max_qp), true, "queue pairs of a context"},
@@ -134,6 +174,27 @@ void range_text(const variable &v, char *text, std::size_t size)
     }
 }
 
+struct unit {
+    const char   *name;
+    std::uint64_t scale;
+};
+constexpr unit time_units[] = {{"ns", 1}, {"us", 1000}, {"ms", 1'000'000}, {"s", second}};
+constexpr unit rate_units[] = {{"k", 1000}, {"m", 1'000'000}, {"g", 1'000'000'000}, {"t", 1'000'000'000'000}};
+
+/// The largest unit that leaves no fraction; 0 without one.
+template <std::size_t N> void format_with_unit(const unit (&units)[N], std::uint64_t value, char *text, std::size_t size)
+{
+    const unit *best = &units[0];
+    for (const unit &u : units) {
+        best = value % u.scale == 0 ? &u : best;
+    }
+    if (value == 0) {
+        snprintf(text, size, "0");
+    } else {
+        snprintf(text, size, "%llu%s", static_cast<unsigned long long>(value / best->scale), best->name);
+    }
+}
+
 void value_text(const variable &v, const settings &values, char *text, std::size_t size)
 {
     switch (v.kind) {
@@ -154,9 +215,11 @@ void value_text(const variable &v, const settings &values, char *text, std::size
         break;
     }
     case value_kind::number:
-        snprintf(text, size, v.min >= 0xefa0 || v.get == get_limit<&device_limits::device_caps> ? "0x%llx" : "%llu",
+        snprintf(text, size, v.min >= 0xefa0 || v.get == get_limit<&device_limits::device_caps> || v.max == 0xffffffff ? "0x%llx" : "%llu",
                  static_cast<unsigned long long>(v.get(values)));
         break;
+    case value_kind::duration: format_with_unit(time_units, v.get(values), text, size); break;
+    case value_kind::bit_rate: format_with_unit(rate_units, v.get(values), text, size); break;
     }
 }
 
@@ -197,6 +260,35 @@ bool parse_percent(const char *text, std::uint64_t *value_p)
     }
     *value_p = (thousandths * 65536 + 50 * 1000) / (100 * 1000);
     return true;
+}
+
+/// "15us", "1.5ms": a number with a unit, in integers. The unit may be missing only from 0.
+template <std::size_t N> bool parse_with_unit(const char *text, const unit (&units)[N], std::uint64_t *value_p)
+{
+    std::uint64_t whole = 0, fraction = 0, parts = 1;
+    const char   *p = text;
+    for (; isdigit(static_cast<unsigned char>(*p)) && whole < 1'000'000'000; ++p) {
+        whole = whole * 10 + static_cast<std::uint64_t>(*p - '0');
+    }
+    if (p == text) {
+        return false;
+    }
+    if (*p == '.') {
+        for (++p; isdigit(static_cast<unsigned char>(*p)) && parts < 1000; ++p, parts *= 10) {
+            fraction = fraction * 10 + static_cast<std::uint64_t>(*p - '0');
+        }
+    }
+    *value_p = 0;
+    if (*p == '\0') {
+        return whole == 0 && fraction == 0;
+    }
+    for (const unit &u : units) {
+        if (strcasecmp(p, u.name) == 0) {
+            *value_p = whole * u.scale + fraction * u.scale / parts; // at most 10^9 * 10^12: no overflow of 2^64
+            return whole < UINT64_MAX / u.scale;
+        }
+    }
+    return false;
 }
 
 template <std::size_t N> bool parse_word(const char *text, const char *const (&words)[N], std::uint64_t *value_p)
@@ -247,6 +339,8 @@ bool assign(const variable &v, const char *text, settings *settings_p)
     case value_kind::percent: ok = parse_percent(text, &value); break;
     case value_kind::level: ok = parse_word(text, level_names, &value) || parse_number(text, &value); break;
     case value_kind::number: ok = parse_number(text, &value); break;
+    case value_kind::duration: ok = parse_with_unit(text, time_units, &value); break;
+    case value_kind::bit_rate: ok = parse_with_unit(text, rate_units, &value); break;
     }
     if (!ok || value < v.min || value > v.max) {
         return false;
@@ -294,6 +388,15 @@ const char *contradiction(const settings &s)
     }
     if (limits.inline_size_ex != 0 && limits.inline_size_ex < limits.inline_size) {
         return "SOFTEFA_INLINE_SIZE_EX: must be 0, or SOFTEFA_INLINE_SIZE..80";
+    }
+    if (s.rude.delay_ns_min > s.rude.delay_ns_max) {
+        return "SOFTEFA_DELAY_MIN: must be 0..SOFTEFA_DELAY";
+    }
+    if (s.rude.fail_status == 0 && (s.rude.fail_at != 0 || s.rude.fail_per_65536 != 0)) {
+        return "SOFTEFA_FAIL_STATUS=0: must be 1..18 where SOFTEFA_FAIL_AT or SOFTEFA_FAIL_RATE is set";
+    }
+    if (s.unresponsive_ns != 0 && s.unresponsive_ns < 10'000'000) {
+        return "SOFTEFA_UNRESPONSIVE_TIMEOUT: must be 0, or 10ms..3600s";
     }
     return nullptr;
 }

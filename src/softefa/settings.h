@@ -39,6 +39,23 @@ struct device_limits {
     std::uint32_t device_caps         = 0x7f;       ///< capability bits as in docs/device-abi.md, section 4
 };
 
+/// Trouble on request (dev/rude.h). All off by default.
+struct rude_settings {
+    std::uint32_t devices           = 0xffffffff; ///< bit mask: devices of this process that are concerned
+    std::uint32_t qpn               = 0;          ///< the one remote QPN that is concerned; 0 = every one
+    std::uint32_t peers_per_65536   = 65536;      ///< share of remote QPs that are concerned, chosen by the seed
+    std::uint64_t delay_ns_max      = 0;          ///< longest delay of a work request; 0 = off
+    std::uint64_t delay_ns_min      = 0;
+    std::uint32_t delay_per_65536   = 65536;      ///< share of work requests that are delayed
+    std::uint32_t rnr_every         = 0;          ///< every so many-th message that arrives is answered "not ready"; 0 = off
+    std::uint64_t rnr_for_ns        = 0;          ///< each QP is "not ready" for so long from its first message
+    std::uint32_t fail_status       = 0;          ///< completion status that is made up; 0 = off
+    std::uint64_t fail_at           = 0;          ///< for this work request, counted from 1; 0 = by rate
+    std::uint32_t fail_per_65536    = 0;
+    std::uint64_t stop_at           = 0;          ///< the process stops itself with this work request; 0 = off
+    std::uint64_t kill_at           = 0;          ///< the same, SIGKILL
+};
+
 struct settings {
     profile       device_profile      = profile::efa2;
     std::uint32_t device_count        = 1;          ///< 1..32
@@ -48,7 +65,11 @@ struct settings {
     std::uint32_t reorder_per_65536   = 1638;       ///< chance that two queued messages swap; 0 = off. Default 2.5 %
     std::uint32_t rnr_timer_us        = 100;        ///< pause before an RNR retry
     std::uint32_t log_level           = 1;          ///< 0 none, 1 errors, 2 warnings, 3 info, 4 debug
+    std::uint64_t latency_ns          = 0;          ///< one way, of the modelled wire; 0 = as fast as memory is
+    std::uint64_t bandwidth_bps       = 0;          ///< bits per second and direction of a device; 0 = no limit
+    std::uint64_t unresponsive_ns     = 0;          ///< a peer that takes nothing for so long is given up; 0 = it is waited for
     device_limits limits;
+    rude_settings rude;
 };
 
 /// Parses the environment once. On failure the message is one line that names the variable, the value and the range.

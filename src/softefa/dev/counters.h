@@ -24,6 +24,7 @@ struct device_counters {
     std::uint64_t rnr_naks_sent;      ///< responder: nothing posted
     std::uint64_t rnr_retries;        ///< requester: tries after an RNR
     std::uint64_t reorders;           ///< pairs swapped on purpose
+    std::uint64_t rude_delays, rude_failures, rude_rnrs; ///< made up on request (rude.h)
     // stalls
     std::uint64_t cq_overflows;       ///< CQEs that had to wait beside a full CQ
     std::uint64_t cq_stalls;          ///< work that waited for room in a CQ

@@ -171,7 +171,7 @@ void keep_served(const engine_state &e, bool moved) noexcept
     if (!moved || !e.asleep.load(std::memory_order_relaxed)) [[likely]]
         return;
     const link *self = e.links[0];
-    if (!e.rnr.empty() || e.dirty_words.load(std::memory_order_relaxed) != 0 ||
+    if (e.has_timers() || e.dirty_words.load(std::memory_order_relaxed) != 0 ||
         (self != nullptr && (self->has_work() || self->channel->has_input())))
         helper_kick();
 }
@@ -189,7 +189,7 @@ bool engine_run() noexcept
     engine_state &e     = engine();
     bool          moved = run_dirty(e);
 
-    if (!e.rnr.empty() && (++e.timer_skip % timer_polls == 0)) [[unlikely]]
+    if (e.has_timers() && (++e.timer_skip % timer_polls == 0)) [[unlikely]]
         moved |= requester_timers(base::clock_now_ns());
     for (unsigned i = 0; i < e.link_count; ++i)
         if (e.links[i] != nullptr)
@@ -243,6 +243,27 @@ engine_guard::engine_guard() noexcept
 
 engine_guard::~engine_guard() { engine_unlock(); }
 
+namespace {
+
+/// Send and receive queue work have no order: what arrived meanwhile is served before what was posted.
+[[gnu::noinline]] bool receives_first(engine_state &e) noexcept
+{
+    bool moved = false;
+    for (unsigned i = 0; i < e.link_count; ++i)
+        if (e.links[i] != nullptr)
+            moved |= engine_run_link(*e.links[i]);
+    ++e.counters[0].reorders;
+    engine_draw_queue_swap(e);
+    return moved;
+}
+
+} // namespace
+
+void engine_draw_queue_swap(engine_state &e) noexcept
+{
+    e.queues_swap_in = e.reorder != 0 ? 1 + e.random.below(2 * 65536 / e.reorder) : 0; // as often as pairs are swapped, on average
+}
+
 void engine_posted(handle h) noexcept
 {
     engine_state &e = engine();
@@ -255,7 +276,10 @@ void engine_posted(handle h) noexcept
         if (!engine_try_lock())
             return;
     }
-    bool moved = requester_fetch(*q);
+    bool moved = false;
+    if (e.queues_swap_in != 0 && --e.queues_swap_in == 0) [[unlikely]]
+        moved = receives_first(e);
+    moved |= requester_fetch(*q);
     if (e.asleep.load(std::memory_order_relaxed)) [[unlikely]] {
         moved |= engine_run(); // nobody polls
         keep_served(e, moved);

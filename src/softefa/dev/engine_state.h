@@ -15,6 +15,7 @@
 #include "base/rng.h"
 #include "softefa/dev/counters.h"
 #include "softefa/dev/objects.h"
+#include "softefa/dev/rude.h"
 #include "softefa/fabric/channel.h"
 
 namespace softefa::dev {
@@ -68,10 +69,16 @@ struct engine_state {
     alignas(64) link *links[limits::links] = {};
     unsigned      link_count = 0;
     op_list       rnr;    ///< in order of deadline: the pause is the same for all
+    op_list       held;   ///< in order of deadline: delays on request and the modelled wire
     op_list       parked; ///< destination being looked up
     std::uint32_t op_generation = 0;
     std::uint32_t reorder = 0;       ///< chance per 65536; 0 = off
+    std::uint32_t queues_swap_in = 0; ///< posts until receive queues are served before a send queue once; 0 = never
+    bool          posts_held = false;  ///< fetched work goes through requester_submit_rudely()
+    bool          wire_modelled = false;
     std::uint64_t rnr_pause_ns = 0;
+    rudeness      rude;
+    wire_model    wire_out[limits::devices], wire_in[limits::devices];
     base::rng     random{1};
     link         *touched[limits::links] = {}; ///< links that something was published to since the last look at park words
     unsigned      touched_count = 0;
@@ -91,6 +98,8 @@ struct engine_state {
     fabric_counters peers = {};
     std::uint16_t  *local_qps[limits::devices] = {}; ///< by QPN: slot + 1, 0 = not ours
     std::uint16_t  *routes[limits::devices] = {};    ///< by QPN: link index + 1, 0 = unknown
+
+    bool has_timers() const noexcept { return !rnr.empty() || !held.empty(); }
 };
 static_assert(limits::qps / 64 <= 64);
 
@@ -110,6 +119,8 @@ void engine_unlock() noexcept; ///< does what others left behind, then unlocks
 bool engine_run() noexcept;
 /// The part of a pass that concerns one link.
 bool engine_run_link(link &l) noexcept;
+/// When receive queue work next overtakes send queue work.
+void engine_draw_queue_swap(engine_state &e) noexcept;
 /// CH-1: after records were published; every release of the lock does it.
 void engine_flush_wakes() noexcept;
 
@@ -139,9 +150,15 @@ void requester_end(op &o, wire::efa_status status) noexcept; ///< completes it; 
 void requester_ack(link &l, const wire::ack &a) noexcept;
 void requester_read_data(link &l, const wire::header &h, const std::uint8_t *payload) noexcept;
 bool requester_link_work(link &l) noexcept;        ///< waiting work of a link; true if anything moved
+// --- held.cc
+void requester_submit_rudely(op &o) noexcept;      ///< the same where trouble or a slow wire was asked for
+bool requester_hold_completion(op &o) noexcept;    ///< the modelled way back; true: the op completes later
 bool requester_timers(std::uint64_t now_ns) noexcept;
+std::uint64_t requester_next_deadline() noexcept;  ///< ~0: none
+// --- fetch.cc
 void requester_drop_qp(qp &q) noexcept;            ///< every op ends without a CQE
 void requester_flush_qp(qp &q) noexcept;           ///< QP in error: what no peer has yet ends as flushed
+// --- requester.cc
 void requester_link_gone(link &l) noexcept;        ///< ends what only that peer could have ended
 void requester_ah_gone(context &c, std::uint16_t number) noexcept;
 

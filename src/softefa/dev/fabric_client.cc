@@ -92,6 +92,14 @@ status fabric_start() noexcept
     e.reorder      = s.reorder_per_65536;
     e.random       = base::rng(s.seed);
     e.rnr_pause_ns = s.rnr_timer_us * 1000ull;
+    engine_draw_queue_swap(e);
+    e.rude.init(s.rude, s.seed);
+    for (unsigned d = 0; d < limits::devices; ++d) {
+        e.wire_out[d].init(s.latency_ns, s.bandwidth_bps);
+        e.wire_in[d].init(s.latency_ns, s.bandwidth_bps);
+    }
+    e.wire_modelled = e.wire_out[0].on();
+    e.posts_held    = e.wire_modelled || e.rude.sends();
     return status::ok;
 }
 

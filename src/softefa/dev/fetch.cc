@@ -88,6 +88,7 @@ efa_status decode(qp &q, op &o, const std::uint8_t *w) noexcept
     o.qkey            = m.qkey;
     o.imm             = m.imm;
     o.progress        = 0;
+    o.deadline_ns     = 0;
     o.rnr_count       = 0;
     o.looked_up_twice = false;
     if (m.op > wqe::op_rdma_write)
@@ -109,6 +110,8 @@ void fetch_one(qp &q, std::uint16_t index) noexcept
     const efa_status seen = decode(q, o, w);
     if (seen != efa_status::ok) [[unlikely]]
         op_complete(o, seen);
+    else if (engine().posts_held) [[unlikely]]
+        requester_submit_rudely(o);
     else
         requester_submit(o);
 }
@@ -175,7 +178,7 @@ void requester_flush_qp(qp &q) noexcept
     for (unsigned i = 0; i < q.sq_entries && q.ops != nullptr; ++i) {
         op &o = q.ops[i];
         // What a peer already has ends by its answer: it may still be delivered, and must not land after a flush.
-        if (o.state == op_state::parked || o.state == op_state::rnr_wait || (o.state == op_state::queued && o.progress == 0))
+        if (o.state == op_state::parked || o.state == op_state::rnr_wait || o.state == op_state::held || (o.state == op_state::queued && o.progress == 0))
             op_complete(o, efa_status::flushed);
     }
     // WQEs that were posted and not fetched.

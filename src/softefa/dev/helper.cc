@@ -51,9 +51,10 @@ base::time_ns serve() noexcept
         }
         if (!engine_run()) {
             const base::time_ns now = base::clock_now_ns();
-            if (e.rnr.empty())
-                return ~base::time_ns{0};
-            return e.rnr.head->deadline_ns > now ? e.rnr.head->deadline_ns - now : 1;
+            const base::time_ns next = requester_next_deadline();
+            if (next == ~base::time_ns{0})
+                return next;
+            return next > now ? next - now : 1;
         }
     }
     return 0;

@@ -105,6 +105,8 @@ enum class op_state : std::uint8_t {
     queued,    ///< waits for room towards its peer (a list of its link)
     in_flight, ///< the peer has it; ends by an acknowledgement, read data, or the peer's end
     rnr_wait,  ///< the peer had no receive; waits for its deadline (engine.rnr)
+    held,      ///< not sent: delayed on request or on the modelled wire (engine.held)
+    landed,    ///< answered with success: the completion is on the modelled way back (engine.held)
 };
 
 /// One work request between its fetch and its completion, decoded once (the ring slot may be reused meanwhile).
@@ -155,6 +157,15 @@ struct op_list {
         o.next = o.prev = nullptr;
         o.list = nullptr;
     }
+    /// Behind `before`; in front of all where that is null.
+    void insert_behind(op *before, op &o) noexcept
+    {
+        o.list = this;
+        o.prev = before;
+        o.next = before != nullptr ? before->next : head;
+        (before != nullptr ? before->next : head) = &o;
+        (o.next != nullptr ? o.next->prev : tail) = &o;
+    }
     op *pop() noexcept
     {
         op *o = head;
@@ -177,6 +188,7 @@ struct qp {
     std::atomic<std::uint32_t> *sq_doorbell = nullptr, *rq_doorbell = nullptr;
     op                         *ops = nullptr; ///< sq_entries of them
     std::uint32_t               free_op = 0, free_ops = 0;
+    std::uint64_t               first_message_ns = 0; ///< only where RNR is made up; 0: none came yet
     cq                         *send_cq = nullptr, *recv_cq = nullptr;
     pd                         *domain = nullptr;
     context                    *owner = nullptr;

@@ -253,6 +253,8 @@ void requester_ack(link &l, const wire::ack &a) noexcept
             link_fail(l, "success for unsent work");
             return;
         }
+        if (engine().wire_modelled && requester_hold_completion(*o)) [[unlikely]]
+            break;
         op_complete(*o, efa_status::ok);
         break;
     case efa_status::rnr:
@@ -326,21 +328,6 @@ bool requester_link_work(link &l) noexcept
     return moved;
 }
 
-bool requester_timers(std::uint64_t now_ns) noexcept
-{
-    engine_state &e     = engine();
-    bool          moved = false;
-    while (!e.rnr.empty() && e.rnr.head->deadline_ns <= now_ns) {
-        op &o = *e.rnr.pop();
-        moved = true;
-        if (o.owner->owner->ahs[o.ah_number].pd != o.owner->domain->self)
-            op_complete(o, efa_status::invalid_ah);
-        else
-            requester_submit(o);
-    }
-    return moved;
-}
-
 void requester_link_gone(link &l) noexcept
 {
     objects().qps.for_each([&](qp &q) {
@@ -363,7 +350,7 @@ void requester_ah_gone(context &c, std::uint16_t number) noexcept
     objects().qps.for_each([&](qp &q) {
         for (unsigned i = 0; q.owner == &c && i < q.sq_entries && q.ops != nullptr; ++i) {
             op &o = q.ops[i];
-            if (o.ah_number == number && (o.state == op_state::parked || o.state == op_state::rnr_wait))
+            if (o.ah_number == number && (o.state == op_state::parked || o.state == op_state::rnr_wait || o.state == op_state::held))
                 op_complete(o, efa_status::invalid_ah);
         }
     });

@@ -11,6 +11,7 @@
  *   RSP-1  every record but UD and read data is answered exactly once (a write of several records: once in all).
  *   RSP-2  after an error answer nothing of that operation is placed.
  */
+#include "base/clock.h"
 #include "softefa/dev/copy.h"
 #include "softefa/dev/engine_state.h"
 #include "softefa/dev/wqe.h"
@@ -175,6 +176,18 @@ void make_grh(const wire::header &h, std::uint8_t *grh) noexcept
     std::memcpy(grh + 24, to.data(), to.size());
 }
 
+/// RNR on request.
+[[gnu::noinline]] bool receives_nothing(qp &q, const wire::header &h) noexcept
+{
+    const std::uint64_t now = base::clock_now_ns();
+    if (q.first_message_ns == 0)
+        q.first_message_ns = now;
+    if (!engine().rude.receive(q.device, {h.src_device, h.src_qpn}, now, q.first_message_ns))
+        return false;
+    ++counters_of(q.device).rude_rnrs;
+    return true;
+}
+
 efa_status serve_send(const wire::header &h, const std::uint8_t *payload) noexcept
 {
     qp              *q    = nullptr;
@@ -184,6 +197,8 @@ efa_status serve_send(const wire::header &h, const std::uint8_t *payload) noexce
     device_counters &n  = counters_of(q->device);
     const bool       ud = q->type == qp_type::ud;
     recv_wr          wr;
+    if (engine().rude.receives() && receives_nothing(*q, h)) [[unlikely]]
+        return efa_status::rnr;
     if (!cq_has_room(*q->recv_cq)) {
         ++n.cq_stalls;
         return efa_status::rnr;
@@ -244,6 +259,8 @@ efa_status serve_write_imm(qp &q, const wire::header &h) noexcept
         ++n.cq_stalls;
         return efa_status::rnr;
     }
+    if (engine().rude.receives() && !q.unsolicited && receives_nothing(q, h)) [[unlikely]]
+        return efa_status::rnr;
     if (q.unsolicited) {
         recv_complete(q, h, efa_status::ok, 0, h.length, wqe::op_rdma_write, true);
         return efa_status::ok;

@@ -54,6 +54,28 @@ TEST(settings, parse_values_in_range_are_taken)
     EXPECT_EQ("/tmp/x", r.values.registry_dir);
 }
 
+TEST(settings, parse_takes_times_and_rates_with_their_unit_only)
+{
+    const auto r = parse({"SOFTEFA_LATENCY=15us", "SOFTEFA_BANDWIDTH=100g", "SOFTEFA_DELAY=1.5ms", "SOFTEFA_DELAY_MIN=20ns",
+                          "SOFTEFA_UNRESPONSIVE_TIMEOUT=2s", "SOFTEFA_FAIL_STATUS=13", "SOFTEFA_FAIL_AT=7"});
+    ASSERT_TRUE(r.ok) << r.error;
+    EXPECT_EQ(15'000u, r.values.latency_ns);
+    EXPECT_EQ(100'000'000'000u, r.values.bandwidth_bps);
+    EXPECT_EQ(1'500'000u, r.values.rude.delay_ns_max);
+    EXPECT_EQ(20u, r.values.rude.delay_ns_min);
+    EXPECT_EQ(2'000'000'000u, r.values.unresponsive_ns);
+    EXPECT_EQ(13u, r.values.rude.fail_status);
+    EXPECT_EQ(7u, r.values.rude.fail_at);
+    EXPECT_EQ(0u, parse({"SOFTEFA_LATENCY=0"}).values.latency_ns);
+    for (const char *wrong : {"SOFTEFA_LATENCY=15", "SOFTEFA_LATENCY=us", "SOFTEFA_LATENCY=2s", "SOFTEFA_LATENCY=-1us", "SOFTEFA_LATENCY=1 us",
+                              "SOFTEFA_LATENCY=1.us.", "SOFTEFA_BANDWIDTH=100", "SOFTEFA_BANDWIDTH=11t", "SOFTEFA_DELAY=99999999999999999999s",
+                              "SOFTEFA_UNRESPONSIVE_TIMEOUT=1ms", "SOFTEFA_FAIL_AT=1", "SOFTEFA_FAIL_STATUS=19", "SOFTEFA_DELAY_MIN=1us"}) {
+        const auto refused = parse({wrong});
+        EXPECT_FALSE(refused.ok) << wrong;
+        EXPECT_NE(std::string::npos, refused.error.find(std::string(wrong, strcspn(wrong, "=")))) << refused.error;
+    }
+}
+
 TEST(settings, parse_percent_takes_fractions)
 {
     EXPECT_EQ(0u, parse({"SOFTEFA_REORDER=0"}).values.reorder_per_65536);
