@@ -47,12 +47,9 @@ struct lane_class {
     const char   *without;   ///< what UCP does without it
 };
 
-/// The invalidation that bulk RMA wants under error handling: one flag until UCX 1.14, a finer one since 1.15.
-#if UCT_VERNO_MINOR >= 15
-inline constexpr std::uint64_t lane_md_invalidate = std::uint64_t{UCT_MD_FLAG_INVALIDATE_RMA};
-#else
+/// The invalidation that bulk RMA wants under error handling. UCX tells it apart from that of atomics since 1.15; the
+/// transport offers both or none, and then this flag, the only one in a public header, is set as well.
 inline constexpr std::uint64_t lane_md_invalidate = std::uint64_t{UCT_MD_FLAG_INVALIDATE};
-#endif
 
 inline constexpr std::uint64_t lane_bulk_any = UCT_IFACE_FLAG_GET_ZCOPY | UCT_IFACE_FLAG_PUT_ZCOPY;
 
