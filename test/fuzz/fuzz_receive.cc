@@ -361,7 +361,7 @@ struct world {
             std::memcpy(gid.data(), i.gid.data(), gid.size());
             const srd::peer *p = n.f->peers.find(gid, static_cast<std::uint16_t>(i.src_qp), i.qkey);
             FUZZ_CHECK(p != nullptr, "a message of nobody is delivered");
-            index = p->index_local;
+            index = p->index_local();
         }
         stream &s = streams[index];
         if (i.is_long) {
