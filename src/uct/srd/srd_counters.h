@@ -13,6 +13,10 @@ enum class counter : unsigned {
     tx_rnr,                ///< sends that found no receive buffer
     tx_repost,             ///< sends posted again
     tx_failed,             ///< sends that ended in an error other than that
+    tx_put,                ///< one-sided writes posted
+    tx_get,                ///< one-sided reads posted
+    rma_bytes,             ///< of both
+    rma_unknown,           ///< of both: refused because the target had forgotten us, and posted again
     rx_am,                 ///< active messages delivered
     rx_bytes,              ///< their payload
     rx_control,            ///< control messages taken
@@ -41,7 +45,8 @@ enum class counter : unsigned {
 
 /// Name of a counter in VFS and in the summary; in the order of the enum.
 inline constexpr const char *counter_names[] = {
-    "tx_am", "tx_bytes", "tx_control", "tx_no_resource", "tx_rnr", "tx_repost", "tx_failed", "rx_am", "rx_bytes",
+    "tx_am", "tx_bytes", "tx_control", "tx_no_resource", "tx_rnr", "tx_repost", "tx_failed",
+    "tx_put", "tx_get", "rma_bytes", "rma_unknown", "rx_am", "rx_bytes",
     "rx_control", "rx_early", "rx_copied", "rx_dropped_short", "rx_dropped_flags", "rx_dropped_version",
     "rx_dropped_foreign", "rx_dropped_stale", "rx_dropped_duplicate", "rx_dropped_window", "rx_dropped_uncredited",
     "rx_dropped_credit",

@@ -11,7 +11,7 @@
  *   SEP-3  each endpoint of a failed peer is reported once, from progress, after its outstanding work was marked failed.
  *   SEP-4  a buffer of the user is released (its completion called) only when the device has completed or never had it.
  */
-#include "uct/srd/srd_iface.h"
+#include "uct/srd/srd_rma.h"
 
 #include <arpa/inet.h>
 #include <cstdlib>
@@ -66,17 +66,39 @@ void ring_remove(iface *f, ep *e) noexcept
     }
 }
 
+/// The reasons that only one-sided operations and fences bring.
+void one_sided_reasons_gone(iface *f, ep *e) noexcept
+{
+    const auto clear = [e](std::uint8_t reason) { e->reasons &= static_cast<std::uint8_t>(~reason); };
+
+    if ((e->reasons & reason_hello) && rma_hello(f, e->owner)) {
+        clear(reason_hello);
+    }
+    if ((e->reasons & reason_fence) && fence_rma_over(f, e)) {
+        clear(reason_fence);
+    }
+    if ((e->reasons & reason_consumed) && fence_consumed_over(f, e)) {
+        clear(reason_consumed);
+    }
+    if ((e->reasons & reason_share) && e->owner->slow->rma_outstanding() < f->rma.per_peer) {
+        clear(reason_share);
+    }
+}
+
 /// SEP-2: the one predicate behind BUSY and behind dispatch. Clears the reasons that are gone.
 bool reasons_gone(iface *f, ep *e) noexcept
 {
     if ((e->reasons & reason_queue) && f->tx.sq_free != 0 && (f->ops.top() != nullptr || f->ops.grow())) {
         e->reasons &= static_cast<std::uint8_t>(~reason_queue);
     }
-    if ((e->reasons & reason_window) && tx_window_open(e->owner)) {
+    if ((e->reasons & reason_window) && tx_window_recheck(f, e->owner)) {
         e->reasons &= static_cast<std::uint8_t>(~reason_window);
     }
     if ((e->reasons & reason_buf) && (f->tx.bufs != nullptr || f->tx_bufs.can_grow())) {
         e->reasons &= static_cast<std::uint8_t>(~reason_buf);
+    }
+    if (e->reasons > reason_buf) [[unlikely]] {
+        one_sided_reasons_gone(f, e);
     }
     return e->reasons == 0;
 }
@@ -154,7 +176,7 @@ std::uint32_t ep_withdraw(iface *f, ep *e) noexcept
             complete_user(comp, UCS_ERR_CANCELED);
         } else if (o->waiting && o->user) {
             tx_withdraw(f, o, UCS_ERR_CANCELED);
-        } else if (o->kind == op_kind::am_zcopy && !o->done) {
+        } else if (holds_user(o->kind) && !o->done) {
             held += !o->cancelled;
             o->cancelled = true;
         }
@@ -331,6 +353,7 @@ extern "C" ucs_status_t uct_srd_ep_create(const uct_ep_params_t *params, uct_ep_
         std::free(e);
         return status;
     }
+    e->fence_seen = f->fence_epoch; // it has posted nothing yet
     peer_attach(p, e);
     *ep_p = &e->super.super;
     return UCS_OK;
@@ -345,7 +368,7 @@ extern "C" void uct_srd_ep_destroy(uct_ep_h tl_ep) noexcept
     ep_withdraw(f, e);
     std::uint32_t held = 0;
     for (const op *o = p->tx.head(); o != nullptr; o = o->next) {
-        held += o->ep == e && o->kind == op_kind::am_zcopy && !o->done;
+        held += o->ep == e && holds_user(o->kind) && !o->done;
     }
     e->cancel_count = held;
     // SEP-4: completions of the user come before the endpoint is gone. Those that are too slow come later, with no endpoint.
@@ -446,8 +469,10 @@ extern "C" ucs_status_t uct_srd_ep_flush(uct_ep_h tl_ep, unsigned flags, uct_com
 
 extern "C" ucs_status_t uct_srd_ep_fence(uct_ep_h tl_ep, unsigned) noexcept
 {
-    // Active messages of one endpoint arrive in order anyway. One-sided operations will compare this number.
-    ++ep_of(tl_ep)->fence_epoch;
+    ep *e = ep_of(tl_ep);
+
+    ++e->fence_epoch;
+    fence_observe(iface_of(tl_ep), e);
     return UCS_OK;
 }
 

@@ -200,6 +200,11 @@ iface::iface(uct_srd_md_t *m, const uct_srd_iface_config_t &c, const uct_iface_p
     tx.wr.send_flags         = IBV_SEND_SIGNALED;
     window          = window_of(sq);
 
+    rma.zcopy_max = m->attr.max_rdma_size > UINT32_MAX ? UINT32_MAX : static_cast<std::uint32_t>(m->attr.max_rdma_size);
+    rma.bcopy_max = tx.payload_max < rma.zcopy_max ? tx.payload_max : static_cast<std::uint16_t>(rma.zcopy_max);
+    rma.short_max = tx.short_max < rma.bcopy_max ? tx.short_max : rma.bcopy_max;
+    rma.per_peer  = static_cast<std::uint16_t>(clamp(sq / 2, 4, UINT16_MAX)); // RMA-4
+
     rx.queue_len      = rx_queue_len_of(m, c);
     set_marks(this);
     rx.headroom       = static_cast<std::uint32_t>((params.field_mask & UCT_IFACE_PARAM_FIELD_RX_HEADROOM) ? params.rx_headroom : 0);
@@ -229,6 +234,38 @@ iface::~iface()
 }
 
 namespace {
+
+/// The queue pair with all one-sided operations that the device has and this rdma-core can post; sets which those are.
+ibv_qp *create_qp(iface *f, ibv_qp_init_attr_ex &attr) noexcept
+{
+    const std::uint32_t caps  = f->md->attr.caps;
+    const std::uint32_t write = caps & UCT_SRD_CAP_RDMA_WRITE;
+    const std::uint32_t read  = caps & UCT_SRD_CAP_RDMA_READ;
+
+    efadv_qp_init_attr driver = {};
+    driver.driver_qp_type     = EFADV_QP_DRIVER_TYPE_SRD;
+    // A device that offers more than its library takes loses the operation, not the interface.
+    for (const std::uint32_t wanted : {write | read, read, 0u}) {
+        attr.send_ops_flags = IBV_QP_EX_WITH_SEND | IBV_QP_EX_WITH_SEND_WITH_IMM;
+        if (wanted & UCT_SRD_CAP_RDMA_READ) {
+            attr.send_ops_flags |= IBV_QP_EX_WITH_RDMA_READ;
+        }
+        if (wanted & UCT_SRD_CAP_RDMA_WRITE) {
+            attr.send_ops_flags |= IBV_QP_EX_WITH_RDMA_WRITE;
+        }
+        ibv_qp *qp = efadv_create_qp_ex(f->md->verbs, &attr, &driver, sizeof(driver));
+        if (qp != nullptr) {
+            f->rma.qp  = ibv_qp_to_qp_ex(qp);
+            f->rma.put = (wanted & UCT_SRD_CAP_RDMA_WRITE) && f->rma.zcopy_max != 0 && f->rma.qp != nullptr;
+            f->rma.get = (wanted & UCT_SRD_CAP_RDMA_READ) && f->rma.zcopy_max != 0 && f->rma.qp != nullptr;
+            return qp;
+        }
+        if (errno != EOPNOTSUPP && errno != EINVAL) {
+            break;
+        }
+    }
+    return nullptr;
+}
 
 ucs_status_t open_queues(iface *f, const uct_srd_iface_config_t &c) noexcept
 {
@@ -266,10 +303,7 @@ ucs_status_t open_queues(iface *f, const uct_srd_iface_config_t &c) noexcept
     attr.sq_sig_all           = 0; // the provider refuses 1; every request is signalled by itself
     attr.comp_mask            = IBV_QP_INIT_ATTR_PD | IBV_QP_INIT_ATTR_SEND_OPS_FLAGS;
     attr.pd                   = md->pd;
-    attr.send_ops_flags       = IBV_QP_EX_WITH_SEND | IBV_QP_EX_WITH_SEND_WITH_IMM;
-    efadv_qp_init_attr driver = {};
-    driver.driver_qp_type     = EFADV_QP_DRIVER_TYPE_SRD;
-    f->tx.qp = efadv_create_qp_ex(md->verbs, &attr, &driver, sizeof(driver));
+    f->tx.qp                  = create_qp(f, attr);
     if (f->tx.qp == nullptr) {
         ucs_error("srd: creating a queue pair (%u sends, %u receives) on %s failed: errno %d", sq_depth, f->rx.queue_len,
                   md->attr.ibdev_name, errno);
@@ -349,7 +383,7 @@ void cancel_everything(iface *f) noexcept
             continue;
         }
         for (op *o = p->tx.head(); o != nullptr; o = o->next) {
-            if (!o->done && o->kind == op_kind::am_zcopy) {
+            if (!o->done && holds_user(o->kind)) {
                 uct_completion_t *comp = o->ref.comp;
                 o->ref.comp            = nullptr;
                 complete_user(comp, UCS_ERR_CANCELED);
@@ -417,6 +451,19 @@ static ucs_status_t uct_srd_iface_query(uct_iface_h tl_iface, uct_iface_attr_t *
     attr->cap.flags = UCT_IFACE_FLAG_AM_SHORT | UCT_IFACE_FLAG_AM_BCOPY | UCT_IFACE_FLAG_AM_ZCOPY | UCT_IFACE_FLAG_PENDING |
                       UCT_IFACE_FLAG_CONNECT_TO_IFACE | UCT_IFACE_FLAG_CB_SYNC | UCT_IFACE_FLAG_EP_CHECK |
                       UCT_IFACE_FLAG_ERRHANDLE_PEER_FAILURE | iface_flags_of_version;
+    if (f->rma.put) {
+        attr->cap.flags |= UCT_IFACE_FLAG_PUT_SHORT | UCT_IFACE_FLAG_PUT_BCOPY | UCT_IFACE_FLAG_PUT_ZCOPY;
+        attr->cap.put.max_short = f->rma.short_max;
+        attr->cap.put.max_bcopy = f->rma.bcopy_max;
+        attr->cap.put.max_zcopy = f->rma.zcopy_max;
+        attr->cap.put.max_iov   = 1;
+    }
+    if (f->rma.get) {
+        attr->cap.flags |= UCT_IFACE_FLAG_GET_BCOPY | UCT_IFACE_FLAG_GET_ZCOPY;
+        attr->cap.get.max_bcopy = f->rma.bcopy_max;
+        attr->cap.get.max_zcopy = f->rma.zcopy_max;
+        attr->cap.get.max_iov   = 1;
+    }
     attr->cap.event_flags = 0;
     attr->device_addr_len = wire::device_size(f->gid);
     attr->iface_addr_len  = wire::iface_size;
@@ -493,7 +540,7 @@ uct_iface_ops_t make_ops() noexcept
 {
     uct_iface_ops_t ops = {};
 
-    stub(ops.ep_put_short); stub(ops.ep_put_zcopy); stub(ops.ep_get_short); stub(ops.ep_get_bcopy); stub(ops.ep_get_zcopy);
+    stub(ops.ep_get_short);
     stub(ops.ep_atomic_cswap64); stub(ops.ep_atomic_cswap32); stub(ops.ep_atomic32_post); stub(ops.ep_atomic64_post);
     stub(ops.ep_atomic32_fetch); stub(ops.ep_atomic64_fetch);
     stub(ops.ep_tag_eager_short); stub(ops.ep_tag_eager_zcopy); stub(ops.ep_tag_rndv_cancel); stub(ops.ep_tag_rndv_request);
@@ -501,7 +548,6 @@ uct_iface_ops_t make_ops() noexcept
     stub(ops.ep_connect); stub(ops.ep_disconnect); stub(ops.cm_ep_conn_notify); stub(ops.ep_get_address);
     stub(ops.ep_connect_to_ep); stub(ops.iface_accept); stub(ops.iface_reject);
     stub(ops.iface_event_fd_get); stub(ops.iface_event_arm);
-    ops.ep_put_bcopy       = [](uct_ep_h, uct_pack_callback_t, void *, uint64_t, uct_rkey_t) -> ssize_t { return UCS_ERR_UNSUPPORTED; };
     ops.ep_tag_eager_bcopy = [](uct_ep_h, uct_tag_t, uint64_t, uct_pack_callback_t, void *, unsigned) -> ssize_t { return UCS_ERR_UNSUPPORTED; };
     ops.ep_tag_rndv_zcopy  = [](uct_ep_h, uct_tag_t, const void *, unsigned, const uct_iov_t *, size_t, unsigned, uct_completion_t *)
         -> ucs_status_ptr_t { return UCS_STATUS_PTR(UCS_ERR_UNSUPPORTED); };
@@ -510,6 +556,11 @@ uct_iface_ops_t make_ops() noexcept
     ops.ep_am_short_iov          = uct_srd_ep_am_short_iov;
     ops.ep_am_bcopy              = uct_srd_ep_am_bcopy;
     ops.ep_am_zcopy              = uct_srd_ep_am_zcopy;
+    ops.ep_put_short             = uct_srd_ep_put_short;
+    ops.ep_put_bcopy             = uct_srd_ep_put_bcopy;
+    ops.ep_put_zcopy             = uct_srd_ep_put_zcopy;
+    ops.ep_get_bcopy             = uct_srd_ep_get_bcopy;
+    ops.ep_get_zcopy             = uct_srd_ep_get_zcopy;
     ops.ep_pending_add           = uct_srd_ep_pending_add;
     ops.ep_pending_purge         = uct_srd_ep_pending_purge;
     ops.ep_flush                 = uct_srd_ep_flush;
@@ -528,6 +579,22 @@ uct_iface_ops_t make_ops() noexcept
     ops.iface_get_address        = uct_srd_iface_get_address;
     bind_is_reachable<iface_hooks>(ops);
     return ops;
+}
+
+/// One-sided operations that the queue pair was made without.
+void drop_one_sided(iface *f) noexcept
+{
+    uct_iface_ops_t &ops = f->super.super.ops;
+
+    if (!f->rma.put) {
+        stub(ops.ep_put_short);
+        stub(ops.ep_put_zcopy);
+        ops.ep_put_bcopy = [](uct_ep_h, uct_pack_callback_t, void *, uint64_t, uct_rkey_t) -> ssize_t { return UCS_ERR_UNSUPPORTED; };
+    }
+    if (!f->rma.get) {
+        stub(ops.ep_get_bcopy);
+        stub(ops.ep_get_zcopy);
+    }
 }
 
 } // namespace
@@ -567,6 +634,7 @@ extern "C" ucs_status_t uct_srd_iface_open(uct_md_h tl_md, uct_worker_h worker, 
         init_count = -1;
         status     = open_queues(f, *config);
     }
+    drop_one_sided(f);
     if (status == UCS_OK && !f->control_pool.grow()) {
         status = UCS_ERR_NO_MEMORY;
     }

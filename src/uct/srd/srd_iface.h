@@ -35,6 +35,11 @@ enum ep_reason : std::uint8_t {
     reason_queue  = 1u << 0, ///< no slot in the send queue
     reason_window = 1u << 1, ///< span or credits of the peer
     reason_buf    = 1u << 2, ///< no bounce buffer
+    // Of one-sided operations, and of whatever follows a fence (srd_rma.h):
+    reason_hello    = 1u << 3, ///< the peer has not answered hello
+    reason_fence    = 1u << 4, ///< one-sided operations before a fence are not complete
+    reason_consumed = 1u << 5, ///< active messages before a fence are not consumed
+    reason_share    = 1u << 6, ///< the peer's share of the send queue is used up
 };
 
 /// What keeps the common post from being taken; all zero in the common case.
@@ -50,7 +55,11 @@ struct ep {
     std::uint8_t reasons;           ///< ep_reason bits of posts that failed since the last success of pending_add
     bool in_pending;                ///< in iface's ring
     bool reported;                  ///< its failure was told to the user
-    std::uint32_t fence_epoch;      ///< raised by ep_fence; one-sided operations will compare it
+    std::uint8_t fence_waits;       ///< fence_wait bits: what its latest fence still waits for
+    std::uint32_t fence_epoch;      ///< raised by ep_fence
+    std::uint32_t fence_seen;       ///< sum of both fence epochs when it last looked
+    std::uint8_t fence_turn;        ///< group of one-sided operations that was current at its latest fence
+    base::seq32 fence_psn;          ///< first psn after its latest fence
     uct_pending_req_t *pending_head; ///< oldest request that waits; null = none
     uct_pending_req_t *pending_tail;
     ep *pending_next;               ///< ring of endpoints with requests
@@ -97,6 +106,16 @@ struct iface {
         ibv_sge sge[2]{};
         ibv_send_wr wr{};                ///< one or two pieces in memory
     } tx;
+
+    struct rma_part {
+        ibv_qp_ex *qp            = nullptr; ///< the same queue pair, as one-sided requests are posted
+        std::uint32_t zcopy_max  = 0;       ///< largest put and get of user memory
+        std::uint16_t per_peer   = 0;       ///< one-sided operations that one peer may have in the send queue
+        std::uint16_t short_max  = 0;       ///< put.max_short
+        std::uint16_t bcopy_max  = 0;       ///< put.max_bcopy, get.max_bcopy
+        bool put                 = false;   ///< device and rdma-core can write
+        bool get                 = false;   ///< they can read
+    } rma;
 
     struct alignas(64) rx_half {
         ibv_cq *cq               = nullptr;
@@ -179,6 +198,25 @@ inline void complete_user(uct_completion_t *comp, ucs_status_t status) noexcept
 }
 
 // --- srd_tx.cc -----------------------------------------------------------------------------------------------------------
+/// A caller's mistake: it is named, nothing is changed.
+ucs_status_t tx_invalid_length(const char *what, size_t length, size_t max) noexcept;
+ucs_status_t tx_invalid_iov(size_t iovcnt) noexcept;
+/// A bounce buffer, not yet taken from the free list; null: tx_no_buf says what to answer.
+inline tx_buf *tx_buf_top(iface *f) noexcept
+{
+    if (f->tx.bufs == nullptr && f->tx_bufs.can_grow()) [[unlikely]] {
+        (void)f->tx_bufs.grow(); // what it made is in the list
+    }
+    return f->tx.bufs;
+}
+ucs_status_t tx_no_buf(iface *f, ep *e) noexcept;
+/// The device did not take a request that was accepted: it waits and is posted again from progress, as after a refusal by
+/// the receiver. So a post needs no way back once its record, psn and slot are used, and nothing of it is lost.
+void tx_post_deferred(iface *f, op *o) noexcept;
+/// tx_window_open(), after records that only wait behind a one-sided operation were taken out of the way.
+bool tx_window_recheck(iface *f, peer *p) noexcept;
+/// Sends an empty message in sequence. False: no slot, record, or place in the window now.
+bool tx_send_nop(iface *f, peer *p, std::uint32_t flags) noexcept;
 void tx_drain(iface *f, peer *p) noexcept;
 void tx_complete_uncommon(iface *f, op *o) noexcept;
 /// A send is complete. Here: an inline one that was never refused. Everything else is out of line.
@@ -266,6 +304,14 @@ ucs_status_t uct_srd_ep_am_short_iov(uct_ep_h ep, uint8_t id, const uct_iov_t *i
 ssize_t uct_srd_ep_am_bcopy(uct_ep_h ep, uint8_t id, uct_pack_callback_t pack_cb, void *arg, unsigned flags) noexcept;
 ucs_status_t uct_srd_ep_am_zcopy(uct_ep_h ep, uint8_t id, const void *header, unsigned header_length,
                                  const uct_iov_t *iov, size_t iovcnt, unsigned flags, uct_completion_t *comp) noexcept;
+ucs_status_t uct_srd_ep_put_short(uct_ep_h ep, const void *buffer, unsigned length, uint64_t remote, uct_rkey_t rkey) noexcept;
+ssize_t uct_srd_ep_put_bcopy(uct_ep_h ep, uct_pack_callback_t pack_cb, void *arg, uint64_t remote, uct_rkey_t rkey) noexcept;
+ucs_status_t uct_srd_ep_put_zcopy(uct_ep_h ep, const uct_iov_t *iov, size_t iovcnt, uint64_t remote, uct_rkey_t rkey,
+                                  uct_completion_t *comp) noexcept;
+ucs_status_t uct_srd_ep_get_bcopy(uct_ep_h ep, uct_unpack_callback_t unpack_cb, void *arg, size_t length, uint64_t remote,
+                                  uct_rkey_t rkey, uct_completion_t *comp) noexcept;
+ucs_status_t uct_srd_ep_get_zcopy(uct_ep_h ep, const uct_iov_t *iov, size_t iovcnt, uint64_t remote, uct_rkey_t rkey,
+                                  uct_completion_t *comp) noexcept;
 ucs_status_t uct_srd_ep_pending_add(uct_ep_h ep, uct_pending_req_t *req, unsigned flags) noexcept;
 void uct_srd_ep_pending_purge(uct_ep_h ep, uct_pending_purge_callback_t cb, void *arg) noexcept;
 ucs_status_t uct_srd_ep_flush(uct_ep_h ep, unsigned flags, uct_completion_t *comp) noexcept;

@@ -28,7 +28,16 @@ enum class op_kind : std::uint8_t {
     am_zcopy,  ///< header in a bounce buffer, payload in the user's memory
     control,   ///< unsequenced control message in a control buffer; not in the FIFO
     marker,    ///< posts nothing: completes a flush when it reaches the head of the FIFO
+    // One-sided (srd_rma.cc): no psn, no header; `imm` is the remote key, `length` counts the times it was posted again.
+    put_buf,   ///< write from a bounce buffer
+    put_zcopy, ///< write from the user's memory
+    get_buf,   ///< read into a bounce buffer, which the user unpacks
+    get_zcopy, ///< read into the user's memory
 };
+
+constexpr bool is_one_sided(op_kind kind) noexcept { return kind >= op_kind::put_buf; }
+/// Whether memory or a completion of the user hangs on the device's answer: cancel and destroy wait for it.
+constexpr bool holds_user(op_kind kind) noexcept { return kind == op_kind::am_zcopy || kind >= op_kind::put_zcopy; }
 
 struct op {
     op *next;             ///< in the peer's FIFO, or in the free list
@@ -42,16 +51,20 @@ struct op {
     bool cancelled : 1; ///< its endpoint asked to cancel it: do not post it again with the user's data
     bool user : 1;      ///< counts as outstanding for flush of the interface
     bool retried : 1;   ///< the peer had no receive buffer for it at least once
-    std::uint8_t unused : 2; ///< 0
+    std::uint8_t rma_group : 1; ///< one-sided: which of the peer's two counts it is in (srd_rma.h)
+    std::uint8_t unused : 1; ///< 0
     struct ep *ep;      ///< who posted it; compared, never followed; null after that endpoint is gone
     union {
         unsigned char bytes[32]; ///< am_inline; longer where the device's inline size is
         struct {
-            tx_buf *buf;            ///< am_buf, am_zcopy, control: holds the first piece
-            uct_completion_t *comp; ///< am_zcopy, marker: may be null
-            std::uint64_t address;  ///< am_zcopy: second piece
+            union {
+                tx_buf *buf;         ///< am_buf, am_zcopy, control: holds the first piece; put_buf, get_buf: the bytes
+                std::uint64_t local; ///< put_zcopy, get_zcopy: the user's memory
+            };
+            uct_completion_t *comp; ///< am_zcopy, marker, get_buf, put_zcopy, get_zcopy: may be null
+            std::uint64_t address;  ///< am_zcopy: second piece; one-sided: the remote memory
             std::uint32_t size;     ///< bytes there; 0 = no second piece
-            std::uint32_t lkey;
+            std::uint32_t lkey;     ///< of the second piece; one-sided: of the local memory
         } ref;
     };
 };

@@ -57,7 +57,7 @@ enum peer_want : std::uint8_t {
 using peer_rx_window = rx_window<limits::window_size>;
 using peer_tx_window = tx_window<op>;
 
-/// What a peer needs only while something is wrong or new: hello unanswered, receiver not ready, a timer armed. From a pool,
+/// What a peer needs only while something is wrong or new: hello unanswered, receiver not ready, a timer armed, one-sided operations outstanding. From a pool,
 /// so an idle peer does not pay for it. Read through peer::slow, which is never null; written through peer_table::slow_get.
 struct peer_slow {
     peer *timer_next          = nullptr; ///< in the list of armed timers; in the pool: unused
@@ -68,15 +68,21 @@ struct peer_slow {
     std::uint16_t nonce       = 1;       ///< of our latest hello
     std::uint8_t backoff      = 0;       ///< doublings of the delay after a refusal
     std::uint8_t hello_backoff = 0;      ///< doublings of the delay between hellos
+    std::uint16_t rma_count[2] = {0, 0}; ///< one-sided operations not complete, by group (srd_rma.h)
+    base::seq32 consumed_asked{};        ///< psns before this one will be reported when they are consumed; if `asked`
+    std::uint8_t rma_turn     = 0;       ///< number of the group that new one-sided operations join; its parity is the group
+    bool asked                = false;   ///< a report of consumed_asked is under way
     gid_type gid{};                      ///< of the remote device, until there is a handle, which has it too
 
+    unsigned rma_outstanding() const noexcept { return unsigned{rma_count[0]} + rma_count[1]; }
     /// Nothing in it would be missed. The nonce counts only until the peer has answered, and then no hello is due.
     bool is_idle() const noexcept
     {
-        return timer_due == 0 && hello_due == 0 && rnr_since == 0 && epoch_past == 0 && backoff == 0;
+        return timer_due == 0 && hello_due == 0 && rnr_since == 0 && epoch_past == 0 && backoff == 0 && rma_outstanding() == 0 &&
+               !asked;
     }
 };
-static_assert(sizeof(peer_slow) == 56);
+static_assert(sizeof(peer_slow) == 72);
 
 /// What every peer without a peer_slow of its own shows. Never written.
 inline constinit const peer_slow peer_slow_idle{};

@@ -76,7 +76,8 @@ void leave_bytes(const iface *f) noexcept
         return;
     }
     std::fprintf(file, "bytes %llu\n",
-                 static_cast<unsigned long long>(f->counters.get(counter::tx_bytes) + f->counters.get(counter::rx_bytes)));
+                 static_cast<unsigned long long>(f->counters.get(counter::tx_bytes) + f->counters.get(counter::rx_bytes) +
+                                                 f->counters.get(counter::rma_bytes)));
     std::fclose(file);
 }
 

@@ -473,7 +473,7 @@ std::uint32_t rx_await_sends(iface *f, const ep *e, std::uint32_t count) noexcep
     const base::time_ns deadline = base::clock_now_ns() + f->close_timeout;
     const auto take = [f, e, &count](const ibv_wc &wc) {
         auto *o = reinterpret_cast<op *>(wc.wr_id);
-        if ((wc.wr_id & 1) || o->kind != op_kind::am_zcopy || o->ep != e) {
+        if ((wc.wr_id & 1) || !holds_user(o->kind) || o->ep != e) {
             return false;
         }
         --count;

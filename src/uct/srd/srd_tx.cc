@@ -11,7 +11,7 @@
  *
  * ibv_post_send and not ibv_wr_*: one indirect call and one prepared request against five to six indirect calls.
  */
-#include "uct/srd/srd_iface.h"
+#include "uct/srd/srd_rma.h"
 
 #include <cerrno>
 #include <endian.h>
@@ -40,7 +40,16 @@ inline bool tx_ready(const iface *f, const ep *e, const peer *p) noexcept
         count(f, counter::tx_no_resource);
         return UCS_ERR_NO_RESOURCE;
     }
-    if (!tx_window_open(p)) {
+    const bool one_sided = p->slow->rma_outstanding() != 0;
+    if (one_sided) {
+        fence_observe(f, e);
+        if (!fence_rma_over(f, e)) {
+            e->reasons |= reason_fence;
+            count(f, counter::tx_no_resource);
+            return UCS_ERR_NO_RESOURCE;
+        }
+    }
+    if (!tx_window_recheck(f, p)) {
         e->reasons |= reason_window;
         count(f, counter::tx_no_resource);
         if (!p->in_timers) { // with nothing outstanding, only a probe can tell that the grants will never come
@@ -50,7 +59,7 @@ inline bool tx_ready(const iface *f, const ep *e, const peer *p) noexcept
     }
     flags = p->state == peer_state::fresh ? wire::imm_long : (p->want & want_credit) ? wire::imm_credit : 0;
     if (flags == 0) {
-        p->tx.refresh();
+        one_sided ? p->tx.admit_one() : (void)p->tx.refresh(); // RMA-2
     }
     return UCS_OK;
 }
@@ -60,7 +69,9 @@ inline bool tx_ready(const iface *f, const ep *e, const peer *p) noexcept
 {
     if (flags & wire::imm_credit) {
         p->want &= static_cast<std::uint8_t>(~want_credit); // renewed while the header was written
-        p->tx.refresh();
+        if (p->slow->rma_outstanding() == 0) { // RMA-2
+            p->tx.refresh();
+        }
         return;
     }
     if (p->slow->hello_due == 0) { // the long header asks as a hello does; if nothing comes back, a hello follows
@@ -72,34 +83,10 @@ inline bool tx_ready(const iface *f, const ep *e, const peer *p) noexcept
     }
 }
 
-/// The device did not take a request that was accepted: it waits and is posted again from progress, as after a refusal by
-/// the receiver. So a post needs no way back once its record, psn and slot are used, and nothing of it is lost.
-[[gnu::noinline, gnu::cold]] void tx_post_deferred(iface *f, const ibv_send_wr &wr) noexcept
-{
-    auto *o = reinterpret_cast<op *>(wr.wr_id);
-    peer *p = o->owner;
-
-    ++f->tx.sq_free;
-    o->waiting = true;
-    ++p->waiting_count;
-    p->tx.hold();
-    control_want(f, p, want_repost);
-}
-
 /// A caller's mistake: it is named, nothing is changed.
 [[gnu::noinline, gnu::cold]] ucs_status_t tx_invalid_id(unsigned id) noexcept
 {
     ucs_error("srd: invalid active message id %u: must be less than %u", id, static_cast<unsigned>(UCT_AM_ID_MAX));
-    return UCS_ERR_INVALID_PARAM;
-}
-[[gnu::noinline, gnu::cold]] ucs_status_t tx_invalid_length(const char *what, size_t length, size_t max) noexcept
-{
-    ucs_error("srd: invalid length of %s: %zu, at most %zu are possible", what, length, max);
-    return UCS_ERR_INVALID_PARAM;
-}
-[[gnu::noinline, gnu::cold]] ucs_status_t tx_invalid_iov(size_t iovcnt) noexcept
-{
-    ucs_error("srd: invalid iov: %zu entries, at most one contiguous entry is possible", iovcnt);
     return UCS_ERR_INVALID_PARAM;
 }
 
@@ -146,6 +133,7 @@ inline void op_init(op *o, ep *e, peer *p, std::uint32_t imm, unsigned size, op_
     o->cancelled = false;
     o->user      = true;
     o->retried   = false;
+    o->rma_group = 0;
     o->unused    = 0;
     o->ep        = e;
 }
@@ -186,27 +174,8 @@ inline void tx_send_buf(iface *f, ep *e, peer *p, op *o, tx_buf *buf, std::uint8
     }
     if (tx_post_pieces(f, p, o, buf->payload - header_size, header_size + first_payload, buf->lkey, piece_count) != 0)
         [[unlikely]] {
-        tx_post_deferred(f, f->tx.wr);
+        tx_post_deferred(f, o);
     }
-}
-
-/// A bounce buffer, not yet taken from the free list; null: tx_no_buf says what to answer.
-inline tx_buf *tx_buf_top(iface *f) noexcept
-{
-    if (f->tx.bufs == nullptr && f->tx_bufs.can_grow()) [[unlikely]] {
-        (void)f->tx_bufs.grow(); // what it made is in the list
-    }
-    return f->tx.bufs;
-}
-
-[[gnu::noinline, gnu::cold]] ucs_status_t tx_no_buf(iface *f, ep *e) noexcept
-{
-    if (f->tx_bufs.total() == 0) {
-        return UCS_ERR_NO_MEMORY; // there is none that could come back
-    }
-    e->reasons |= reason_buf;
-    count(f, counter::tx_no_resource);
-    return UCS_ERR_NO_RESOURCE;
 }
 
 /// Any short that is not inline after a short header: copied, with whatever header the peer needs.
@@ -234,6 +203,72 @@ template <class Fill>
 } // namespace
 
 // --- helpers for the other halves --------------------------------------------------------------------------------------
+
+[[gnu::cold]] ucs_status_t tx_invalid_length(const char *what, size_t length, size_t max) noexcept
+{
+    ucs_error("srd: invalid length of %s: %zu, at most %zu are possible", what, length, max);
+    return UCS_ERR_INVALID_PARAM;
+}
+
+[[gnu::cold]] ucs_status_t tx_invalid_iov(size_t iovcnt) noexcept
+{
+    ucs_error("srd: invalid iov: %zu entries, at most one contiguous entry is possible", iovcnt);
+    return UCS_ERR_INVALID_PARAM;
+}
+
+[[gnu::cold]] ucs_status_t tx_no_buf(iface *f, ep *e) noexcept
+{
+    e->owner->tx.hold(); // RMA-2: tx_admit may have let one through, and this was not it
+    if (f->tx_bufs.total() == 0) {
+        return UCS_ERR_NO_MEMORY; // there is none that could come back
+    }
+    e->reasons |= reason_buf;
+    count(f, counter::tx_no_resource);
+    return UCS_ERR_NO_RESOURCE;
+}
+
+[[gnu::cold]] void tx_post_deferred(iface *f, op *o) noexcept
+{
+    peer *p = o->owner;
+
+    ++f->tx.sq_free;
+    o->waiting = true;
+    ++p->waiting_count;
+    p->tx.hold();
+    control_want(f, p, want_repost);
+}
+
+bool tx_window_recheck(iface *f, peer *p) noexcept
+{
+    if (tx_window_open(p)) {
+        return true;
+    }
+    if (p->slow->rma_outstanding() == 0 || f->polling) { // a completion may be at work on one of the records
+        return false;
+    }
+    p->tx.compact([f](op *o) { f->ops.put(o); });
+    return tx_window_open(p);
+}
+
+bool tx_send_nop(iface *f, peer *p, std::uint32_t flags) noexcept
+{
+    if (f->tx.sq_free == 0 || (f->ops.top() == nullptr && !f->ops.grow()) || !tx_window_recheck(f, p)) {
+        return false;
+    }
+    op *o = f->ops.top();
+    op_init(o, nullptr, p, wire::imm_make(static_cast<unsigned>(wire::control::nop), p->tx.next(), wire::imm_control | flags),
+            wire::index_size, op_kind::am_inline);
+    o->user = false; // no flush waits for it
+    base::store_le<std::uint32_t>(o->bytes, p->index_remote);
+    f->ops.take_top();
+    --f->tx.sq_free;
+    p->tx.push_held(o);
+    count(f, counter::tx_control);
+    if (tx_post_inline(f, p, o, o->bytes, wire::index_size) != 0) {
+        tx_post_deferred(f, o);
+    }
+    return true;
+}
 
 tx_buf *tx_buf_get(iface *f) noexcept
 {
@@ -314,7 +349,9 @@ inline void tx_finish(iface *f, op *o, ucs_status_t status) noexcept
 
     f->tx.outstanding -= o->user;
     o->done = true;
-    if (o->kind != op_kind::am_inline) {
+    if (is_one_sided(o->kind)) {
+        rma_finish(f, o, status);
+    } else if (o->kind != op_kind::am_inline) {
         tx_buf_put(f, o->ref.buf);
         if (o->kind == op_kind::am_zcopy) {
             uct_completion_t *comp = o->ref.comp;
@@ -348,6 +385,10 @@ void tx_complete_uncommon(iface *f, op *o) noexcept
 
 void tx_withdraw(iface *f, op *o, ucs_status_t status) noexcept
 {
+    if (is_one_sided(o->kind)) {
+        rma_withdraw(f, o, status);
+        return;
+    }
     // WIRE 5.6: the psn must arrive, or everything behind it waits for ever. The header stays as it was; the payload goes.
     const std::uint32_t kept_flags = o->imm & (wire::imm_long | wire::imm_credit);
     const bool had_comp            = o->kind == op_kind::am_zcopy;
@@ -424,6 +465,13 @@ void tx_complete_error(iface *f, op *o, const ibv_wc &wc) noexcept
         tx_finish(f, o, p->status() != UCS_OK ? p->status() : UCS_ERR_CANCELED);
         return;
     }
+    if (is_one_sided(o->kind)) {
+        const ucs_status_t status = rma_error(f, o, e, wc.vendor_err);
+        if (status != UCS_INPROGRESS) {
+            tx_finish(f, o, status);
+        }
+        return;
+    }
     // Only a zero-copy send with a completion can be reported by itself; the loss of any other would be silent, and a NOP
     // that fails this way would fail for ever.
     const bool can_tell = o->kind == op_kind::am_zcopy && (o->ref.comp != nullptr || o->cancelled);
@@ -460,6 +508,7 @@ void tx_complete_error(iface *f, op *o, const ibv_wc &wc) noexcept
 
 bool tx_repost(iface *f, peer *p) noexcept
 {
+    tx_drain(f, p); // one-sided records that were withdrawn leave from here, not from the callback that withdrew them
     for (op *o = p->tx.head(); o != nullptr && p->waiting_count != 0; o = o->next) {
         if (!o->waiting) {
             continue;
@@ -470,6 +519,8 @@ bool tx_repost(iface *f, peer *p) noexcept
         int rc;
         if (o->kind == op_kind::am_inline) {
             rc = tx_post_inline(f, p, o, o->bytes, o->length);
+        } else if (is_one_sided(o->kind)) {
+            rc = rma_post(f, p, o);
         } else {
             const unsigned header_size = (o->imm & wire::imm_long) ? wire::long_size :
                                          (o->imm & wire::imm_credit) ? wire::index_size + wire::credit_size :
@@ -530,7 +581,7 @@ extern "C" ucs_status_t uct_srd_ep_am_short(uct_ep_h tl_ep, uint8_t id, uint64_t
     base::copy_small(o->bytes + wire::index_size + sizeof(header), payload, length);
     tx_commit(f, p, o, size, 0);
     if (tx_post_inline(f, p, o, o->bytes, wire::index_size + size) != 0) [[unlikely]] {
-        tx_post_deferred(f, f->tx.inline_wr);
+        tx_post_deferred(f, o);
     }
     return UCS_OK;
 }
@@ -572,7 +623,7 @@ extern "C" ucs_status_t uct_srd_ep_am_short_iov(uct_ep_h tl_ep, uint8_t id, cons
     fill(o->bytes + wire::index_size);
     tx_commit(f, p, o, static_cast<unsigned>(size), 0);
     if (tx_post_inline(f, p, o, o->bytes, static_cast<unsigned>(wire::index_size + size)) != 0) [[unlikely]] {
-        tx_post_deferred(f, f->tx.inline_wr);
+        tx_post_deferred(f, o);
     }
     return UCS_OK;
 }

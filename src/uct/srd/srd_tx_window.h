@@ -69,11 +69,33 @@ public:
         append(record);
     }
 
-    /// A record without a psn, for instance the marker of a flush: done as soon as everything before it is.
+    /// A record without a psn: the marker of a flush, done as soon as everything before it is, or a one-sided operation.
     void push_marker(Record *record) noexcept
     {
         record->sequenced = false;
         append(record);
+    }
+
+    /// Takes completed records out from behind those without a psn that are not complete: such a head keeps nothing in the
+    /// FIFO that the window counts, so one long one-sided operation neither stops messages nor collects their records.
+    /// Stops at the first psn that is not acknowledged, so it walks over at most a window of them. TXW-3
+    template <class Take> void compact(Take take) noexcept
+    {
+        Record *before = nullptr;
+        for (Record *record = head_; record != nullptr && (!record->sequenced || record->done);) {
+            Record *behind = record->next;
+            if (!record->sequenced) {
+                before = record;
+            } else {
+                (before == nullptr ? head_ : before->next) = behind;
+                if (behind == nullptr) {
+                    tail_ = before;
+                }
+                ++oldest_;
+                take(record);
+            }
+            record = behind;
+        }
     }
 
     /// `record` is complete. True if it was the head and is off the FIFO, and nothing behind it is done: the common case.
@@ -127,6 +149,9 @@ public:
 
     /// Forces sends through the caller's slow path until refresh(); they use push_held().
     void hold() noexcept { stop_ = next_; }
+
+    /// Lets one push() through and is held again after it. Only when may_send().
+    void admit_one() noexcept { stop_ = next_ + 1; }
 
     /// The receiver's absolute numbers. Old news and nonsense change nothing; false if they are nonsense.
     bool credit(base::seq32 consumed, base::seq32 limit) noexcept
