@@ -69,6 +69,11 @@ class Soft:
                     [self.prefix[0], "run", f"--soft={devices}", "--", self.surface_program, what, *arguments], limit=60,
                     env={"UCX_TLS": "srd", "SOFTEFA_DOMAIN": f"surface.{devices}.{os.getpid()}", **(env or {})})
 
+    def sleep(self, rounds, limit):
+        return Step(f"arm and sleep, {rounds} times ({self.flavour})",
+                    [*self.prefix, os.path.join(self.build, self.flavour, "test/system/ucp_sleep"), rounds], limit=limit,
+                    env={"UCX_TLS": "srd", "SOFTEFA_REORDER": "50"})
+
     def stock_ucx(self, *arguments, limit=600, env=None, title=""):
         return Step(f"stock UCX tools{title} ({self.flavour})",
                     [os.path.join(TOP, "test/system/stock-ucx"), *arguments, "--prefix", " ".join(self.prefix)], limit=limit, env=env)
@@ -93,6 +98,7 @@ def user(build, install):
         judge("verbs-tools", limit=200),
         judge("rdma-core-tests", "--suite", "efa", limit=200),
         soft.fault("incast", "64", "100", limit=240, env={"UCX_SRD_RX_QUEUE_LEN": "16"}, title="RQ of 16,"),
+        soft.sleep("20000", limit=120),
         soft.fault("peer-kill", "20", DEATH_BOUND, limit=300),
         soft.fault("force-close", "6", CLOSE_BOUND, limit=240),
         judge("mpi", "--ranks", "2 4 8", limit=600),

@@ -79,6 +79,16 @@ ucs_config_field_t uct_srd_iface_config_table[] = {
      "CPU time for one message that UCP is told.",
      offsetof(uct_srd_iface_config_t, overhead), UCS_CONFIG_TYPE_TIME},
 
+    {"EVENTS", "try",
+     "Offer wakeup, so that programs that sleep in UCP can use srd. It takes a completion channel of the device, and with\n"
+     "the kernel's driver efa one is reported to leak until the device cannot be opened any more (amzn-drivers issue 306,\n"
+     "not answered). UCP arms every interface that offers events, whether or not the program ever sleeps, so every job\n"
+     "would pay.\n"
+     " y    - open a channel; fail if there is none\n"
+     " try  - open one unless the kernel's driver efa serves the device, or nothing is known about it\n"
+     " n    - no wakeup",
+     offsetof(uct_srd_iface_config_t, events), UCS_CONFIG_TYPE_TERNARY},
+
     {"STATS", "n",
      "Print the interface's counters when it is closed, at log level info.",
      offsetof(uct_srd_iface_config_t, stats), UCS_CONFIG_TYPE_BOOL},

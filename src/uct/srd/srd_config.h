@@ -22,6 +22,7 @@ typedef struct uct_srd_iface_config {
     unsigned max_peers;
     double   latency;           ///< seconds
     double   overhead;          ///< seconds
+    int      events;            ///< ucs_ternary_auto_value_t
     int      stats;             ///< print a summary on close
 } uct_srd_iface_config_t;
 

@@ -135,14 +135,14 @@ bool control_retime(iface *f, peer *p) noexcept
 }
 
 /// Pays what is owed to one peer, as far as slots go. False: it must wait in the list.
-bool control_pay(iface *f, peer *p, unsigned &ah_budget) noexcept
+bool control_pay(iface *f, peer *p, unsigned &ah_budget, unsigned &told) noexcept
 {
     if (p->retime && !control_retime(f, p)) [[unlikely]] {
         return false;
     }
     if (p->want & want_report) {
         p->want &= static_cast<std::uint8_t>(~want_report);
-        peer_report(f, p);
+        told += peer_report(f, p);
     }
     if (p->state == peer_state::failed) {
         p->want &= want_nak;
@@ -183,25 +183,30 @@ void control_want(iface *f, peer *p, std::uint8_t want) noexcept
         p->in_work = true;
         f->peers.work_push(f->work, p);
         f->attention |= attend_work;
+        if (f->event.armed) [[unlikely]] {
+            event_reschedule(f, 0);
+        }
     }
 }
 
-void control_run(iface *f) noexcept
+unsigned control_run(iface *f) noexcept
 {
     unsigned ah_budget = limits::ah_creations_per_turn;
+    unsigned told      = 0;
 
     for (unsigned turn = 0; turn < limits::control_per_turn; ++turn) {
         peer *p = work_pop(f);
         if (p == nullptr) {
             break;
         }
-        if (!control_pay(f, p, ah_budget)) {
+        if (!control_pay(f, p, ah_budget, told)) {
             control_want(f, p, 0);
         }
     }
     if (f->work.empty()) {
         f->attention &= static_cast<std::uint8_t>(~attend_work);
     }
+    return told;
 }
 
 void control_complete(iface *f, op *o) noexcept
@@ -410,6 +415,12 @@ void timer_arm(iface *f, peer *p, base::time_ns due) noexcept
     if (s->timer_due == 0 || due < s->timer_due) {
         s->timer_due = due;
     }
+    if (f->timers == nullptr || s->timer_due < f->timer_min) {
+        f->timer_min = s->timer_due;
+        if (f->event.armed) [[unlikely]] {
+            event_reschedule(f, f->timer_min);
+        }
+    }
     if (!p->in_timers) {
         p->in_timers  = true;
         s->timer_next = f->timers;
@@ -475,9 +486,11 @@ void forget(iface *f, peer *p, base::time_ns now) noexcept
     count(f, counter::peers_released);
 }
 
-void housekeep(iface *f, base::time_ns now) noexcept
+/// A share of the peers each millisecond, so that the cost is spread; what a program missed while it slept is made up for.
+void housekeep(iface *f, base::time_ns now, base::time_ns since) noexcept
 {
-    constexpr std::uint32_t slots_per_turn = 64;
+    constexpr std::uint64_t slots_per_ms = 64;
+    const std::uint64_t slots_per_turn   = slots_per_ms * ((now - since) / base::ms(1));
 
     f->active_before = f->active_now;
     f->active_now    = 0;
@@ -498,7 +511,7 @@ void housekeep(iface *f, base::time_ns now) noexcept
         // What is outstanding tells of the peer's death by itself; a peer that owes nothing must be asked.
         const base::time_ns interval = p->eps == nullptr ? f->probe_interval : f->keepalive_interval;
         if (interval != 0 && p->epoch_remote != 0 && p->tx.empty() && p->control_in_flight == 0 &&
-            p->state != peer_state::failed && base::sec(static_cast<std::uint16_t>(now_s - p->heard_at)) > interval) {
+            p->state != peer_state::failed && base::sec(static_cast<std::uint16_t>(now_s - p->heard_at)) >= interval) {
             p->heard_at = now_s;
             control_want(f, p, want_probe);
         }
@@ -512,7 +525,8 @@ void control_tick(iface *f) noexcept
     const base::time_ns now = base::clock_now_ns();
     peer *list              = f->timers;
 
-    f->timers = nullptr;
+    f->event.armed = false;
+    f->timers      = nullptr;
     while (list != nullptr) {
         peer *p       = list;
         peer_slow *s  = f->peers.slow_get(p);
@@ -528,8 +542,8 @@ void control_tick(iface *f) noexcept
         }
     }
     if (now - f->ticked_at >= base::ms(1)) {
+        housekeep(f, now, f->ticked_at);
         f->ticked_at = now;
-        housekeep(f, now);
     }
     f->tick = f->timers != nullptr ? limits::armed_tick : limits::idle_tick;
 }

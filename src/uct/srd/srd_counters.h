@@ -40,6 +40,9 @@ enum class counter : unsigned {
     peers_failed,
     peers_released,
     ah_failed,             ///< address handles that could not be created
+    event_armed,           ///< times the program could go to sleep
+    event_busy,            ///< times it could not, because something was left to do
+    event_timer,           ///< timers set for that sleep
     count_
 };
 
@@ -51,7 +54,7 @@ inline constexpr const char *counter_names[] = {
     "rx_dropped_foreign", "rx_dropped_stale", "rx_dropped_duplicate", "rx_dropped_window", "rx_dropped_uncredited",
     "rx_dropped_credit",
     "rx_dropped_control", "rx_dropped_no_peer", "rx_dropped_closing", "rx_dropped_failed", "rx_error", "peers_created", "peers_failed",
-    "peers_released", "ah_failed",
+    "peers_released", "ah_failed", "event_armed", "event_busy", "event_timer",
 };
 static_assert(sizeof(counter_names) / sizeof(counter_names[0]) == static_cast<unsigned>(counter::count_));
 

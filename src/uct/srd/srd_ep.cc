@@ -260,6 +260,8 @@ unsigned peer_report(iface *f, peer *p) noexcept
 
 // --- pending -----------------------------------------------------------------------------------------------------------------
 
+bool ep_reasons_gone(iface *f, ep *e) noexcept { return reasons_gone(f, e); }
+
 unsigned pending_dispatch(iface *f) noexcept
 {
     unsigned called = 0, idle = 0;
@@ -355,6 +357,7 @@ extern "C" ucs_status_t uct_srd_ep_create(const uct_ep_params_t *params, uct_ep_
     }
     e->fence_seen = f->fence_epoch; // it has posted nothing yet
     peer_attach(p, e);
+    ++f->ep_count;
     *ep_p = &e->super.super;
     return UCS_OK;
 }
@@ -386,6 +389,7 @@ extern "C" void uct_srd_ep_destroy(uct_ep_h tl_ep) noexcept
     }
     ring_remove(f, e); // not before: callbacks above may have queued a request
     peer_detach(p, e);
+    --f->ep_count;
     ucs_class_call_cleanup_chain(&uct_base_ep_t_class, &e->super, -1);
     std::free(e);
 }

@@ -283,7 +283,11 @@ ucs_status_t open_queues(iface *f, const uct_srd_iface_config_t &c) noexcept
         cqe             = md->attr.max_cqe;
     }
 
-    f->rx.cq = ibv_create_cq(md->verbs, static_cast<int>(cqe), nullptr, nullptr, 0);
+    const ucs_status_t events = event_init(f, c.events);
+    if (events != UCS_OK) {
+        return events;
+    }
+    f->rx.cq = ibv_create_cq(md->verbs, static_cast<int>(cqe), nullptr, f->event.channel, 0);
     if (f->rx.cq == nullptr) {
         ucs_error("srd: creating a completion queue of %u entries on %s failed: errno %d", cqe, md->attr.ibdev_name, errno);
         return UCS_ERR_IO_ERROR;
@@ -343,6 +347,7 @@ void close_queues(iface *f) noexcept
     if (f->rx.cq != nullptr && ibv_destroy_cq(f->rx.cq) != 0) {
         ucs_warn("srd: destroying a completion queue failed: errno %d", errno);
     }
+    event_fini(f);
 }
 
 /// Waits, bounded, until nothing is in the send queue and everybody who can be told knows that we go.
@@ -464,7 +469,8 @@ static ucs_status_t uct_srd_iface_query(uct_iface_h tl_iface, uct_iface_attr_t *
         attr->cap.get.max_zcopy = f->rma.zcopy_max;
         attr->cap.get.max_iov   = 1;
     }
-    attr->cap.event_flags = 0;
+    attr->cap.event_flags = f->event.channel == nullptr ? 0 :
+                            UCT_IFACE_FLAG_EVENT_SEND_COMP | UCT_IFACE_FLAG_EVENT_RECV | UCT_IFACE_FLAG_EVENT_FD;
     attr->device_addr_len = wire::device_size(f->gid);
     attr->iface_addr_len  = wire::iface_size;
     attr->ep_addr_len     = 0;
@@ -547,7 +553,11 @@ uct_iface_ops_t make_ops() noexcept
     stub(ops.iface_tag_recv_zcopy); stub(ops.iface_tag_recv_cancel);
     stub(ops.ep_connect); stub(ops.ep_disconnect); stub(ops.cm_ep_conn_notify); stub(ops.ep_get_address);
     stub(ops.ep_connect_to_ep); stub(ops.iface_accept); stub(ops.iface_reject);
+<<<<<<< HEAD
     stub(ops.iface_event_fd_get); stub(ops.iface_event_arm);
+=======
+    ops.ep_put_bcopy       = [](uct_ep_h, uct_pack_callback_t, void *, uint64_t, uct_rkey_t) -> ssize_t { return UCS_ERR_UNSUPPORTED; };
+>>>>>>> 0357a75 (Wakeup: one descriptor for completions and timers)
     ops.ep_tag_eager_bcopy = [](uct_ep_h, uct_tag_t, uint64_t, uct_pack_callback_t, void *, unsigned) -> ssize_t { return UCS_ERR_UNSUPPORTED; };
     ops.ep_tag_rndv_zcopy  = [](uct_ep_h, uct_tag_t, const void *, unsigned, const uct_iov_t *, size_t, unsigned, uct_completion_t *)
         -> ucs_status_ptr_t { return UCS_STATUS_PTR(UCS_ERR_UNSUPPORTED); };
@@ -570,6 +580,8 @@ uct_iface_ops_t make_ops() noexcept
     ops.ep_destroy               = uct_srd_ep_destroy;
     ops.iface_flush              = uct_srd_iface_flush;
     ops.iface_fence              = uct_srd_iface_fence;
+    ops.iface_event_fd_get       = uct_srd_iface_event_fd_get;
+    ops.iface_event_arm          = uct_srd_iface_event_arm;
     ops.iface_progress_enable    = uct_base_iface_progress_enable;
     ops.iface_progress_disable   = uct_base_iface_progress_disable;
     ops.iface_progress           = uct_srd_iface_progress;

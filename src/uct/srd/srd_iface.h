@@ -19,6 +19,7 @@
 #include "uct/srd/srd_config.h"
 #include "uct/srd/srd_counters.h"
 #include "uct/srd/srd_error.h"
+#include "uct/srd/srd_event.h"
 #include "uct/srd/srd_md.h"
 #include "uct/srd/srd_op.h"
 #include "uct/srd/srd_peer.h"
@@ -143,13 +144,16 @@ struct iface {
     std::uint32_t fence_epoch = 0;     ///< raised by iface_fence
     peer_table::work_list work;        ///< peers that are owed something
     peer *timers    = nullptr;         ///< peers with an armed timer, in no order
+    base::time_ns timer_min = 0;       ///< not after the earliest of them; means nothing without any
+    std::uint32_t ep_count  = 0;       ///< endpoints
+    event_source event;                ///< what a program sleeps on
     ep *pending_ring = nullptr;        ///< the endpoint to be tried next
     std::uint32_t scan_slot  = 0;      ///< next peer that housekeeping looks at
     base::time_ns ticked_at  = 0;      ///< when housekeeping ran last
     std::uint32_t window     = limits::window_size; ///< span towards one peer
     base::time_ns rnr_timeout = 0, hello_interval = 0, probe_interval = 0, keepalive_interval = 0, close_timeout = 0;
     bool print_stats         = false;
-    ibv_wc *stash            = nullptr; ///< completions taken by rx_await_sends, for the next progress call
+    ibv_wc *stash            = nullptr; ///< completions taken by rx_await_sends and rx_look, for the next progress call; `cqe` entries
     std::uint32_t stash_count = 0;
     std::uint32_t cqe        = 0;       ///< entries of the completion queue: the stash is never larger
     uct_srd_md_t *md         = nullptr;
@@ -252,6 +256,10 @@ int tx_post_control(iface *f, peer *p, op *o, const unsigned char *bytes, unsign
 
 // --- srd_rx.cc -----------------------------------------------------------------------------------------------------------
 unsigned rx_progress(iface *f) noexcept;
+/// Room for what rx_look and rx_await_sends take. False: no memory.
+bool rx_stash_ready(iface *f) noexcept;
+/// Whether anything has completed; it is kept for the next progress call. Only after rx_stash_ready, with an empty stash.
+bool rx_look(iface *f) noexcept;
 /// Waits, bounded by the close timeout, until the device has completed the zero-copy sends of an endpoint that goes. What
 /// else completes meanwhile is kept for the next progress call: no handler runs from here. Returns how many are left.
 std::uint32_t rx_await_sends(iface *f, const ep *e, std::uint32_t count) noexcept;
@@ -264,7 +272,8 @@ void rx_set_attention(peer *p) noexcept;
 // --- srd_control.cc ------------------------------------------------------------------------------------------------------
 /// Something is owed to the peer; sent from the next progress call on.
 void control_want(iface *f, peer *p, std::uint8_t want) noexcept;
-void control_run(iface *f) noexcept;
+/// Returns how many endpoints were told of their failure.
+unsigned control_run(iface *f) noexcept;
 void control_complete(iface *f, op *o) noexcept;
 void control_complete_error(iface *f, op *o, const error_meaning &e, std::uint32_t device_status) noexcept;
 /// A long header arrived: the peer it belongs to, or null after counting why not.
@@ -287,6 +296,8 @@ void peer_fail(iface *f, peer *p, ucs_status_t status, const char *meaning, cons
 /// Tells the endpoints of a failed peer; returns how many.
 unsigned peer_report(iface *f, peer *p) noexcept;
 unsigned pending_dispatch(iface *f) noexcept;
+/// Whether every shortage that was recorded is gone; forgets those that are. SEP-2
+bool ep_reasons_gone(iface *f, ep *e) noexcept;
 /// A zero-copy send whose endpoint had cancelled it has left the send queue.
 void cancel_step(iface *f, ep *e) noexcept;
 

@@ -421,17 +421,15 @@ inline void rx_dispatch(iface *f, const ibv_wc *wc, unsigned count) noexcept
     }
 }
 
-[[gnu::noinline, gnu::cold]] void rx_unstash(iface *f) noexcept
+[[gnu::noinline, gnu::cold]] unsigned rx_unstash(iface *f) noexcept
 {
-    ibv_wc *stash             = f->stash;
     const std::uint32_t count = f->stash_count;
 
-    f->stash       = nullptr;
     f->stash_count = 0;
-    f->polling     = true;
-    rx_dispatch(f, stash, count);
+    f->polling     = true; // nothing stashes meanwhile
+    rx_dispatch(f, f->stash, count);
     f->polling = false;
-    std::free(stash);
+    return count;
 }
 
 } // namespace
@@ -440,8 +438,8 @@ unsigned rx_progress(iface *f) noexcept
 {
     ibv_wc wc[limits::poll_batch];
 
-    if (f->stash != nullptr) [[unlikely]] {
-        rx_unstash(f);
+    if (f->stash_count != 0) [[unlikely]] {
+        return rx_unstash(f); // a program that sleeps once progress says 0 must hear of these, too
     }
     const int polled = ibv_poll_cq(f->rx.cq, limits::poll_batch, wc);
     if (polled <= 0) {
@@ -459,16 +457,29 @@ unsigned rx_progress(iface *f) noexcept
     return static_cast<unsigned>(polled);
 }
 
+bool rx_stash_ready(iface *f) noexcept
+{
+    if (f->stash == nullptr) {
+        f->stash = static_cast<ibv_wc *>(std::malloc(f->cqe * sizeof(ibv_wc)));
+    }
+    return f->stash != nullptr;
+}
+
+bool rx_look(iface *f) noexcept
+{
+    const int polled = ibv_poll_cq(f->rx.cq, limits::poll_batch, f->stash); // a queue has more entries than a batch
+
+    f->stash_count = polled > 0 ? static_cast<std::uint32_t>(polled) : 0;
+    return f->stash_count != 0;
+}
+
 std::uint32_t rx_await_sends(iface *f, const ep *e, std::uint32_t count) noexcept
 {
     if (count == 0 || f->polling) {
         return count; // some of them may wait in the batch that is being worked on
     }
-    if (f->stash == nullptr) {
-        f->stash = static_cast<ibv_wc *>(std::malloc(f->cqe * sizeof(ibv_wc)));
-        if (f->stash == nullptr) {
-            return count;
-        }
+    if (!rx_stash_ready(f)) {
+        return count;
     }
     const base::time_ns deadline = base::clock_now_ns() + f->close_timeout;
     const auto take = [f, e, &count](const ibv_wc &wc) {
@@ -511,12 +522,13 @@ std::uint32_t rx_await_sends(iface *f, const ep *e, std::uint32_t count) noexcep
 
 extern "C" unsigned uct_srd_iface_progress(uct_iface_h tl_iface) noexcept
 {
-    srd::iface *f = srd::iface_of(tl_iface);
+    srd::iface *f   = srd::iface_of(tl_iface);
+    unsigned events = 0;
 
     if (f->attention & srd::attend_work) [[unlikely]] {
-        srd::control_run(f);
+        events = srd::control_run(f);
     }
-    unsigned events = srd::rx_progress(f);
+    events += srd::rx_progress(f);
     if (--f->tick == 0) [[unlikely]] {
         srd::control_tick(f);
     }
