@@ -92,6 +92,7 @@ def user(build, install):
         fuzz(build, "release", "codec", "--runs", "100000"),
         fuzz(build, "release", "receive", "--runs", "10000"),
         Step("tools", [os.path.join(TOP, "test/system/tools/run")], limit=240, env={"INSTALL": install}),
+        Step("pages", [os.path.join(TOP, "docs/check-pages"), os.path.join(build, "release")]),
         soft.surface("vfs"),
         soft.surface("devices", "2", devices=2, env={"UCX_MAX_EAGER_LANES": "2"}),
         soft.stock_ucx("--quick"),
