@@ -553,11 +553,6 @@ uct_iface_ops_t make_ops() noexcept
     stub(ops.iface_tag_recv_zcopy); stub(ops.iface_tag_recv_cancel);
     stub(ops.ep_connect); stub(ops.ep_disconnect); stub(ops.cm_ep_conn_notify); stub(ops.ep_get_address);
     stub(ops.ep_connect_to_ep); stub(ops.iface_accept); stub(ops.iface_reject);
-<<<<<<< HEAD
-    stub(ops.iface_event_fd_get); stub(ops.iface_event_arm);
-=======
-    ops.ep_put_bcopy       = [](uct_ep_h, uct_pack_callback_t, void *, uint64_t, uct_rkey_t) -> ssize_t { return UCS_ERR_UNSUPPORTED; };
->>>>>>> 0357a75 (Wakeup: one descriptor for completions and timers)
     ops.ep_tag_eager_bcopy = [](uct_ep_h, uct_tag_t, uint64_t, uct_pack_callback_t, void *, unsigned) -> ssize_t { return UCS_ERR_UNSUPPORTED; };
     ops.ep_tag_rndv_zcopy  = [](uct_ep_h, uct_tag_t, const void *, unsigned, const uct_iov_t *, size_t, unsigned, uct_completion_t *)
         -> ucs_status_ptr_t { return UCS_STATUS_PTR(UCS_ERR_UNSUPPORTED); };
