@@ -51,6 +51,7 @@ constexpr note notes[] = {
     {"MAX_PEERS", "0.1", ""},
     {"LATENCY", "0.1", ""},
     {"OVERHEAD", "0.1", ""},
+    {"EVENTS", "0.1", "a completion channel of the device; the kernel driver that serves it"},
     {"STATS", "0.1", "`UCX_LOG_LEVEL=info`"},
 };
 
@@ -107,9 +108,9 @@ void print_help(const char *help)
         const char  *next = std::strchr(line, '\n');
         std::string  text(line, next != nullptr ? static_cast<size_t>(next - line) : std::strlen(line));
         const size_t indent = text.find_first_not_of(' ');
-        if (indent != std::string::npos && indent == 2) {
+        if (indent == 1 || indent == 2) {
             const size_t word = text.find(' ', indent);
-            const size_t rest = word == std::string::npos ? std::string::npos : text.find_first_not_of(' ', word);
+            const size_t rest = word == std::string::npos ? std::string::npos : text.find_first_not_of(" -", word);
             std::printf("%s- `%s` %s\n", in_list ? "" : "\n", text.substr(indent, word - indent).c_str(),
                         rest == std::string::npos ? "" : text.substr(rest).c_str());
             in_list = true;

@@ -128,6 +128,7 @@ inline const char *lane_advice(const lane_class &lane, const lane_facts &facts) 
     case lane_cure::invalidate:
         return facts.device_read ? nullptr : "no RDMA read, see above";
     case lane_cure::events:
+        return lane_usable(lane, facts) ? nullptr : "UCX_SRD_EVENTS=y offers it; the default leaves it out where the kernel's driver is reported to leak";
     case lane_cure::none: break;
     }
     return nullptr;
