@@ -53,7 +53,7 @@ const device_counters *device_counters_get(unsigned index) noexcept;
 
 /// Process-wide: peers that broke the protocol and were cut off, with the last reason (a static string).
 struct fabric_counters {
-    std::uint64_t peers_connected, peers_gone, peers_failed;
+    std::uint64_t peers_connected, peers_gone, peers_failed, peers_unresponsive;
     const char   *last_failure;
 };
 const fabric_counters *fabric_counters_get() noexcept;

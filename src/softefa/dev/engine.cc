@@ -45,7 +45,7 @@ bool run_acks(engine_state &e, link &l) noexcept
     fabric::ack_rx &in = l.channel->acks_in;
     wire::ack       a, b;
     unsigned        done = 0;
-    while (done < acks_per_run && !l.failed && in.peek(a)) {
+    while (done < acks_per_run && (!l.failed || l.lingers) && in.peek(a)) {
         if (e.reorder != 0 && e.random.chance(e.reorder) && in.peek(b, 1)) [[unlikely]] {
             requester_ack(l, b);
             ++e.counters[0].reorders;
@@ -53,6 +53,7 @@ bool run_acks(engine_state &e, link &l) noexcept
             in.advance();
         }
         requester_ack(l, a);
+        SOFTEFA_POINT(send_completed);
         in.advance();
         ++done;
     }
@@ -67,6 +68,19 @@ bool swappable(const wire::header &h) noexcept
     return h.kind == wire::pdu_kind::send || (h.kind == wire::pdu_kind::write && (h.flags & whole) == whole) ||
            h.kind == wire::pdu_kind::read_req;
 }
+
+} // namespace
+
+/// The peer gave us up while we did not move: what it acknowledged before counts, nothing else of either side will happen.
+[[gnu::noinline]] void link_given_up(link &l) noexcept
+{
+    while (!l.failed && run_acks(engine(), l)) {
+    }
+    l.end_status = wire::efa_status::unresponsive;
+    link_fail(l, "given up by the peer");
+}
+
+namespace {
 
 bool run_records(engine_state &e, link &l) noexcept
 {
@@ -91,6 +105,10 @@ bool run_records(engine_state &e, link &l) noexcept
         }
         if (e.reorder != 0 && e.random.chance(e.reorder) && swappable(h) && in.peek_next(h, next) == outcome::record &&
             swappable(next)) [[unlikely]] {
+            if (!in.claim(h, &next)) [[unlikely]] {
+                link_given_up(l);
+                break;
+            }
             responder_record(l, next, in.payload_next(h));
             responder_record(l, h, in.payload());
             in.advance(h);
@@ -99,6 +117,11 @@ bool run_records(engine_state &e, link &l) noexcept
             done += 2;
             ++e.counters[0].reorders;
         } else {
+            if (!in.claim(h)) [[unlikely]] {
+                link_given_up(l);
+                break;
+            }
+            SOFTEFA_POINT(record_claimed);
             responder_record(l, h, in.payload());
             in.advance(h);
             ++done;
@@ -124,6 +147,8 @@ bool engine_run_link(link &l) noexcept
         else
             moved = run_acks(e, l) | run_records(e, l);
     }
+    if (l.lingers) [[unlikely]]
+        return run_acks(e, l); // CUT-2
     if (l.has_work()) {
         moved |= requester_link_work(l);
         moved |= responder_reads(l);
@@ -133,7 +158,9 @@ bool engine_run_link(link &l) noexcept
     if (l.rx_touched) {
         l.rx_touched = false;
         l.channel->rx.publish();
+        SOFTEFA_POINT(positions_half);
         l.channel->acks_in.publish();
+        SOFTEFA_POINT(positions_given_back);
         if (l.channel->tx.violated() || l.channel->acks_out.violated()) [[unlikely]]
             link_fail(l, bad_position);
     }

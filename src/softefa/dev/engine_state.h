@@ -36,6 +36,8 @@ struct link {
     bool             rx_touched = false; ///< consumed something in this run: positions to publish
     bool             tx_touched = false; ///< published something in this run: the peer may sleep
     bool             failed  = false;    ///< broke the protocol: nothing is read from it any more
+    bool             lingers = false;    ///< failed because we gave it up (cut.cc): acknowledgements still count
+    wire::efa_status end_status = wire::efa_status::bad_response; ///< of work that ends because the link failed
     bool             gone    = false;    ///< its process ended; the rings hold its last words
     // requester
     op_list          pending;            ///< single-record work that waits for room
@@ -139,8 +141,14 @@ inline void link_touch(link &l) noexcept
     engine_state &e = engine();
     e.touched[e.touched_count++] = &l;
 }
-/// The peer broke the protocol: nothing is read from it any more, its work ends. `reason` is a static string.
+/// The peer broke the protocol, or one side gave the other up: nothing is read from it any more, its work ends. `reason` is a static string.
 void link_fail(link &l, const char *reason) noexcept;
+/// The peer set its `cut` word.
+void link_given_up(link &l) noexcept;
+// --- cut.cc: giving up a peer that does not move
+void cut_begin(link &l) noexcept;                  ///< from here on nothing is sent to it and no record of it is taken
+void cut_finish(link &l) noexcept;                 ///< after a barrier for all processes: ends what cannot land any more
+bool cut_outstanding(link &l, std::uint64_t *progress_p) noexcept; ///< something waits for the peer; and how far both have come
 
 // --- fetch.cc
 bool requester_fetch(qp &q) noexcept;              ///< doorbell to operations; true if anything moved

@@ -6,11 +6,13 @@
  *
  *   HLP-2  asleep implies that every own park word is odd.
  */
+#include "softefa/dev/configure.h"
 #include "softefa/dev/helper_state.h"
 
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <linux/membarrier.h>
 #include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -113,6 +115,10 @@ void *helper_main(void *) noexcept
             peers_drop_failed_and_silent();
             helper.next_silent_check = now + silent_check;
         }
+        if (helper.unresponsive != 0 && now >= helper.next_progress_check) {
+            peers_drop_unresponsive(now);
+            helper.next_progress_check = now + helper.unresponsive / 4;
+        }
         if (helper.accept_again != 0 && now >= helper.accept_again)
             helper_watch_listener(true);
         const bool fresh = e.lookup_wanted.exchange(false, std::memory_order_acq_rel);
@@ -132,6 +138,8 @@ void *helper_main(void *) noexcept
         }
         if (parked)
             pause = std::min(pause, lookup_pause);
+        if (helper.unresponsive != 0)
+            pause = std::min(pause, helper.unresponsive / 4);
         if (helper.accept_again != 0)
             pause = std::min(pause, accept_pause);
         if (helper.accepted != 0)
@@ -153,6 +161,14 @@ void close_all() noexcept
     fabric::raw_close(helper.wake_fd);
     helper.listen_fd = helper.epoll_fd = helper.wake_fd = -1;
     helper.accept_again = 0;
+}
+
+/// CUT-1: where the kernel offers a barrier for all processes, consumers need no fence.
+std::uint32_t barrier_rule() noexcept
+{
+    const long offered = syscall(SYS_membarrier, MEMBARRIER_CMD_QUERY, 0, 0);
+    const bool works   = offered > 0 && (offered & MEMBARRIER_CMD_GLOBAL) != 0 && syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) == 0;
+    return works ? fabric::cut_barrier : fabric::cut_fence;
 }
 
 bool start_thread() noexcept
@@ -180,6 +196,8 @@ status helper_start(fabric::registry &names, std::uint64_t instance) noexcept
     helper.names    = &names;
     helper.instance = instance;
     helper.stop.store(false, std::memory_order_relaxed);
+    helper.unresponsive = settings_in_force().unresponsive_ns;
+    helper.cut_rule     = helper.unresponsive != 0 ? barrier_rule() : std::uint32_t{fabric::cut_never};
     helper.wake_fd  = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     helper.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     auto listener = names.listen();

@@ -28,6 +28,8 @@ struct peer {
     int             socket = -1, pidfd = -1;
     std::uint64_t   instance = 0;
     base::time_ns   since = 0;
+    std::uint64_t   progress = 0;     ///< when it was last looked at
+    base::time_ns   moved_at = 0;     ///< when that was last another one, or nothing was outstanding
     fabric::segment own; ///< until it moves into the channel
     fabric::channel channel;
     link            l;
@@ -44,6 +46,9 @@ struct helper_state {
     base::time_ns     next_lookup = 0, next_silent_check = 0;
     base::time_ns     accept_again = 0; ///< 0: the listener is being watched
     unsigned          accepted = 0;     ///< peers in state `accepted`
+    base::time_ns     unresponsive = 0; ///< a peer that does not move for so long is given up; 0 = never
+    base::time_ns     next_progress_check = 0;
+    std::uint32_t     cut_rule = 0;     ///< fabric::cut_rule for segments of this process
 };
 extern helper_state helper;
 
@@ -57,6 +62,8 @@ void peer_close(unsigned index) noexcept;
 void peer_on_socket(unsigned index) noexcept;
 void peers_accept() noexcept;
 void peers_drop_failed_and_silent() noexcept;
+/// Gives up who does not move.
+void peers_drop_unresponsive(base::time_ns now) noexcept;
 /// Destinations of parked work. True if work is still parked.
 bool peers_look_up_parked() noexcept;
 

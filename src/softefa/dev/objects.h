@@ -129,6 +129,7 @@ struct op {
     std::uint64_t remote_address = 0;
     std::uint64_t progress = 0;   ///< bytes sent (write) or landed (read)
     std::uint64_t deadline_ns = 0;
+    std::uint64_t sent_to = 0;    ///< end of its last record in the ring towards its peer
     std::uint32_t next_free = 0;
     union {
         sge          sges[2];

@@ -15,9 +15,11 @@
 #include <algorithm>
 #include <cerrno>
 #include <new>
+#include <linux/membarrier.h>
 #include <sched.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 namespace softefa::dev {
@@ -117,7 +119,9 @@ void detach_link(unsigned index, peer &p) noexcept
     engine_state      &e = engine();
     p.l.gone             = true;
     p.l.read_count       = 0;
-    for (unsigned rounds = 0; rounds < 4096 && !p.l.failed && p.channel.has_input(); ++rounds)
+    if (p.channel.peer.control()->cut.load(std::memory_order_acquire) != 0 && !p.l.failed)
+        link_given_up(p.l);
+    for (unsigned rounds = 0; rounds < 4096 && (!p.l.failed || p.l.lingers) && p.channel.has_input(); ++rounds)
         if (!engine_run_link(p.l))
             break;
     e.links[index] = nullptr;
@@ -172,6 +176,7 @@ void peer_up(unsigned index, const fabric::segment &theirs, int wake_fd) noexcep
     p.channel.own.control()->park.store(e.asleep ? e.park_word : 0, std::memory_order_seq_cst);
     update_yield();
     helper.next_lookup = 0;
+    SOFTEFA_POINT(link_up);
 }
 
 void begin_connect(std::uint64_t instance) noexcept
@@ -182,12 +187,14 @@ void begin_connect(std::uint64_t instance) noexcept
     const unsigned i = peer_open(*socket, peer_state::connecting, instance);
     if (i == 0)
         return;
-    auto own = fabric::segment_create(helper.instance);
+    auto own = fabric::segment_create(helper.instance, helper.cut_rule);
     if (own)
         helper.peers[i]->own = *own;
     const message hello{message_kind::hello, helper.instance, instance, own ? own->fd : -1, helper.wake_fd};
     if (!own || fabric::message_send(helper.peers[i]->socket, hello) != status::ok)
         peer_close(i);
+    else
+        SOFTEFA_POINT(hello_sent);
 }
 
 void on_hello(unsigned index, const message &m) noexcept
@@ -207,7 +214,7 @@ void on_hello(unsigned index, const message &m) noexcept
         peer_close(mine);
     p.instance  = m.instance;
     auto theirs = fabric::segment_open_peer(m.segment, m.instance);
-    auto own    = fabric::segment_create(helper.instance);
+    auto own    = fabric::segment_create(helper.instance, helper.cut_rule);
     if (own)
         p.own = *own;
     const message welcome{message_kind::welcome, helper.instance, m.instance, own ? own->fd : -1, helper.wake_fd};
@@ -218,6 +225,7 @@ void on_hello(unsigned index, const message &m) noexcept
         peer_close(index);
         return;
     }
+    SOFTEFA_POINT(welcome_sent);
     peer_up(index, *theirs, m.wake);
 }
 
@@ -294,7 +302,7 @@ unsigned collect(destination *out, unsigned most) noexcept
 }
 
 /// Lets the work for one destination go: over a link, or (link 0) to its end. Without `ended` it is only a route.
-void settle(const destination &d, unsigned index, bool ended) noexcept
+void settle(const destination &d, unsigned index, bool ended, wire::efa_status how = wire::efa_status::bad_dest_qpn) noexcept
 {
     const engine_guard guard;
     engine_state      &e = engine();
@@ -306,7 +314,7 @@ void settle(const destination &d, unsigned index, bool ended) noexcept
             continue;
         e.parked.remove(*o);
         if (ended && e.routes[d.device][d.qpn] == 0)
-            requester_end(*o, wire::efa_status::bad_dest_qpn);
+            requester_end(*o, how);
         else
             requester_submit(*o);
     }
@@ -331,8 +339,14 @@ bool peers_look_up_parked() noexcept
             settle(wanted[i], up, false);
             continue;
         }
+        const unsigned waiting = find_peer(instance, peer_state::connecting);
+        if (waiting != 0 && helper.unresponsive != 0 && base::clock_now_ns() - helper.peers[waiting]->since > helper.unresponsive) {
+            settle(wanted[i], 0, true, wire::efa_status::unreachable); // it never answered
+            peer_close(waiting);
+            continue;
+        }
         waits = true;
-        if (find_peer(instance, peer_state::connecting) == 0)
+        if (waiting == 0)
             begin_connect(instance);
     }
     return waits;
@@ -345,8 +359,35 @@ void peers_drop_failed_and_silent() noexcept
         if (helper.peers[i] == nullptr)
             continue;
         const peer &p = *helper.peers[i];
-        if ((p.state == peer_state::up && p.l.failed) || (p.state == peer_state::accepted && now - p.since > handshake_limit))
+        if ((p.state == peer_state::up && p.l.failed && !p.l.lingers) || (p.state == peer_state::accepted && now - p.since > handshake_limit))
             peer_close(i);
+    }
+}
+
+void peers_drop_unresponsive(base::time_ns now) noexcept
+{
+    for (unsigned i = 1; i < limits::links; ++i) {
+        if (helper.peers[i] == nullptr || helper.peers[i]->state != peer_state::up)
+            continue;
+        peer         &p = *helper.peers[i];
+        std::uint64_t progress = 0;
+        {
+            const engine_guard guard;
+            if (p.l.failed || !cut_outstanding(p.l, &progress) || progress != p.progress || p.moved_at == 0) {
+                p.progress = progress;
+                p.moved_at = now;
+                continue;
+            }
+            if (now - p.moved_at < helper.unresponsive)
+                continue;
+            cut_begin(p.l);
+        }
+        if (helper.cut_rule != fabric::cut_barrier || syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) != 0)
+            std::atomic_thread_fence(std::memory_order_seq_cst);
+        (void)fabric::message_send(p.socket, {message_kind::bye, helper.instance, p.instance}); // for when it goes on
+        const engine_guard guard;
+        cut_finish(p.l);
+        ++engine().peers.peers_unresponsive;
     }
 }
 

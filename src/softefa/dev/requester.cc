@@ -68,7 +68,9 @@ sent transmit_send(op &o, link &l) noexcept
         ++counters_of(o.owner->device).tx_messages;
         counters_of(o.owner->device).tx_bytes += o.total;
     }
+    SOFTEFA_POINT(payload_written);
     l.channel->tx.commit(header_of(o, wire::pdu_kind::send, o.total));
+    o.sent_to = l.channel->tx.head();
     link_touch(l);
     if ((o.flags & wire::flag_ud) != 0) {
         op_complete(o, efa_status::ok);
@@ -86,6 +88,7 @@ sent transmit_read(op &o, link &l) noexcept
     if (l.reads_out >= limits::reads_per_link || l.channel->tx.reserve(0) == nullptr)
         return sent::blocked;
     l.channel->tx.commit(header_of(o, wire::pdu_kind::read_req, 0));
+    o.sent_to = l.channel->tx.head();
     ++l.reads_out;
     link_touch(l);
     return sent::yes;
@@ -116,6 +119,7 @@ sent transmit_write(op &o, link &l, bool *moved_p) noexcept
     if (chunk == left)
         h.flags |= wire::flag_last;
     l.channel->tx.commit(h);
+    o.sent_to = l.channel->tx.head();
     link_touch(l);
     o.progress += chunk;
     *moved_p = true;
@@ -216,7 +220,7 @@ void requester_submit(op &o) noexcept
     }
     o.to = l;
     if (l->failed) [[unlikely]] { // until the helper has forgotten it; the process itself for ever
-        requester_end(o, efa_status::bad_response);
+        requester_end(o, l->end_status);
         return;
     }
     if (!waiting_list(o, *l).empty()) [[unlikely]] {
@@ -336,7 +340,7 @@ void requester_link_gone(link &l) noexcept
             if (o.state == op_state::free || o.to != &l)
                 continue;
             if (l.failed)
-                op_complete(o, efa_status::bad_response);
+                op_complete(o, l.end_status);
             else
                 op_complete(o, o.kind == op_kind::read && o.state == op_state::in_flight ? efa_status::remote_abort
                                                                                          : efa_status::bad_dest_qpn);

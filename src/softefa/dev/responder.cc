@@ -234,7 +234,9 @@ efa_status serve_send(const wire::header &h, const std::uint8_t *payload) noexce
     }
     ++n.rx_messages;
     n.rx_bytes += h.payload_size;
+    SOFTEFA_POINT(payload_placed);
     recv_complete(*q, h, efa_status::ok, wr.req_id, length, wqe::op_send, false);
+    SOFTEFA_POINT(receive_completed);
     return efa_status::ok;
 }
 
@@ -302,6 +304,7 @@ efa_status serve_write(link &l, const wire::header &h, const std::uint8_t *paylo
             return efa_status::bad_rkey;
         }
     }
+    SOFTEFA_POINT(write_chunk_placed);
     l.write_in.next += h.payload_size;
     if (!last)
         return efa_status::ok;
@@ -386,6 +389,7 @@ bool serve_read_chunk(link &l, read_request &r) noexcept
         r.progress = r.length;
         return true;
     }
+    SOFTEFA_POINT(read_chunk_copied);
     std::swap(h.src_qpn, h.dst_qpn);
     std::swap(h.src_device, h.dst_device);
     h.kind         = wire::pdu_kind::read_data;

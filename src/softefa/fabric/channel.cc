@@ -59,7 +59,9 @@ void channel_wake(channel &c) noexcept
     const int           saved = errno;
     const std::uint64_t one   = 1;
     c.woken = park;
+    SOFTEFA_POINT(before_wake);
     (void)!syscall(SYS_write, c.wake_fd, &one, sizeof(one));
+    SOFTEFA_POINT(woken);
     errno = saved;
 }
 

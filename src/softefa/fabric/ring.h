@@ -19,10 +19,16 @@
  *
  *   RING-1  the producer never overwrites a byte that the consumer has not given back, whatever the peer wrote.
  *   RING-2  the word at the consumer's position never matches before a record is complete there.
+ * Cutting off. A producer that gives up a consumer which does not move (stopped, say) must know what that one may still deliver when it goes on.
+ * The consumer stores how far it has begun (serving_to) before it looks at the producer's `cut` word, for each record; the producer stores `cut`,
+ * orders all processes, and then reads serving_to. One of the two sees the other:
+ *   CUT-1  a record that begins at or behind the serving_to read after a cut is never begun.
+ *
  *   RING-3  no view reads or writes outside its ring, whatever the peer wrote.
  */
 #pragma once
 
+#include "softefa/fabric/points.h"
 #include "softefa/wire/pdu.h"
 
 #include <atomic>
@@ -33,12 +39,19 @@
 namespace softefa::fabric {
 
 inline constexpr std::uint32_t segment_magic   = 0x45464153; ///< "SAFE"
-inline constexpr std::uint32_t segment_version = 2;
+inline constexpr std::uint32_t segment_version = 3;
 inline constexpr std::size_t   cache_line      = 64;
 inline constexpr std::size_t   unit_size       = 64;
 inline constexpr std::size_t   data_ring_size  = 512 * 1024;
 inline constexpr std::size_t   ack_count       = 4096;
 inline constexpr std::size_t   record_payload_max = data_ring_size / 4; ///< so that a few records always fit
+
+/// Whether a producer may take back what its consumer has not begun, and who pays for the ordering (CUT-1).
+enum cut_rule : std::uint32_t {
+    cut_never   = 0,
+    cut_barrier = 1, ///< the producer issues a barrier for all processes (membarrier) when it cuts
+    cut_fence   = 2, ///< the consumer fences for each record: where membarrier is not to be had
+};
 
 /// First page of a segment. Written by its owner, read by the peer.
 struct control_page {
@@ -48,6 +61,9 @@ struct control_page {
     alignas(cache_line) std::uint32_t magic;
     std::uint32_t version;
     std::uint64_t instance; ///< owner's instance id
+    std::uint32_t may_cut;  ///< cut_rule of the owner; fixed before the peer sees the segment
+    alignas(cache_line) std::atomic<std::uint64_t> serving_to; ///< records of the peer up to here were begun; only if the peer may cut
+    alignas(cache_line) std::atomic<std::uint32_t> cut;        ///< 1: the owner gave the peer up; nothing of its ring may be begun any more
 };
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 
@@ -105,10 +121,13 @@ public:
         const auto    next   = head_ + record_size(h.payload_size);
 
         commit_word(base_ + next % data_ring_size).store(0, std::memory_order_relaxed);
+        SOFTEFA_POINT(next_cleared);
         std::memcpy(record + sizeof(h.commit), reinterpret_cast<const std::uint8_t *>(&h) + sizeof(h.commit),
                     sizeof(h) - sizeof(h.commit));
+        SOFTEFA_POINT(header_written);
         commit_word(record).store(commit_value(head_), std::memory_order_release);
         head_ = next;
+        SOFTEFA_POINT(committed);
     }
 
     /// Offset of reserve()'s result in the segment's file, for copies made by the kernel.
@@ -117,6 +136,7 @@ public:
         return data_ring_offset + static_cast<std::size_t>(payload - base_);
     }
     bool violated() const noexcept { return violated_; }
+    std::uint64_t head() const noexcept { return head_; } ///< end of the last record
     bool drained() noexcept { refresh(0); return consumed_ == head_; }
 
 private:
@@ -137,6 +157,7 @@ private:
         h.kind         = wire::pdu_kind::pad;
         h.payload_size = static_cast<std::uint32_t>(tail - sizeof(h));
         commit(h);
+        SOFTEFA_POINT(pad_committed);
     }
 
     std::uint8_t       *base_     = nullptr;
@@ -156,7 +177,24 @@ public:
         base_ = peer_segment + data_ring_offset;
         own_  = own;
         position_ = 0;
+        rule_ = reinterpret_cast<const control_page *>(peer_segment)->may_cut;
     }
+
+    /// CUT-1: before the records `h` and, where not null, the one behind it are begun. False: they must not be.
+    bool claim(const wire::header &h, const wire::header *next = nullptr) noexcept
+    {
+        if (rule_ == cut_never) [[likely]]
+            return true;
+        const auto *theirs = reinterpret_cast<const control_page *>(base_ - data_ring_offset);
+        own_->serving_to.store(position_ + record_size(h.payload_size) + (next != nullptr ? record_size(next->payload_size) : 0),
+                               std::memory_order_release);
+        if (rule_ == cut_barrier)
+            std::atomic_signal_fence(std::memory_order_seq_cst);
+        else
+            std::atomic_thread_fence(std::memory_order_seq_cst);
+        return theirs->cut.load(std::memory_order_acquire) == 0;
+    }
+    std::uint64_t position() const noexcept { return position_; }
 
     bool empty() const noexcept { return word_at(position_) != commit_value(position_); }
 
@@ -215,6 +253,7 @@ private:
     const std::uint8_t *base_     = nullptr;
     control_page       *own_      = nullptr;
     std::uint64_t       position_ = 0; ///< bytes ever consumed
+    std::uint32_t       rule_     = cut_never;
 };
 
 /// Writes acknowledgements into the own segment.
@@ -246,6 +285,7 @@ public:
     {
         words_[head_ % ack_count].store(a.pack(lap(head_)), std::memory_order_release);
         ++head_;
+        SOFTEFA_POINT(acknowledged);
     }
     bool violated() const noexcept { return violated_; }
 
@@ -282,6 +322,7 @@ public:
     }
     void advance(unsigned count = 1) noexcept { position_ += count; }
     void publish() noexcept { own_->acks_consumed.store(position_, std::memory_order_release); }
+    std::uint64_t position() const noexcept { return position_; }
 
 private:
     std::uint64_t word(unsigned ahead) const noexcept

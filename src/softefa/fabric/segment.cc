@@ -55,7 +55,7 @@ int raw_memfd(const char *name, bool sealing) noexcept
     return static_cast<int>(fd);
 }
 
-base::result<segment> segment_create(std::uint64_t instance) noexcept
+base::result<segment> segment_create(std::uint64_t instance, std::uint32_t may_cut) noexcept
 {
     segment s;
     if (!raw_may_write_to(segment_size))
@@ -75,6 +75,7 @@ base::result<segment> segment_create(std::uint64_t instance) noexcept
     s.control()->magic    = segment_magic;
     s.control()->version  = segment_version;
     s.control()->instance = instance;
+    s.control()->may_cut  = may_cut;
     return s;
 }
 

@@ -19,7 +19,7 @@ struct segment {
 };
 
 /// A fresh, sealed and zeroed segment, mapped read-write.
-base::result<segment> segment_create(std::uint64_t instance) noexcept;
+base::result<segment> segment_create(std::uint64_t instance, std::uint32_t may_cut = cut_never) noexcept;
 /// Takes `fd` over (also on failure). protocol: it is no sealed segment of ours.
 base::result<segment> segment_open_peer(int fd, std::uint64_t instance) noexcept;
 void segment_close(segment &s) noexcept;

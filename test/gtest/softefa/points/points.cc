@@ -1,0 +1,31 @@
+/* The marked points of this test's own copy of the device: counts, and the signal at the armed one. */
+#include "softefa/fabric/points.h"
+
+#include <atomic>
+#include <csignal>
+#include <unistd.h>
+
+namespace softefa::fabric {
+
+namespace {
+std::atomic<std::uint32_t> passes[static_cast<unsigned>(point::count)];
+std::atomic<std::uint32_t> armed_at[static_cast<unsigned>(point::count)];
+std::atomic<int>           armed_signal = SIGKILL;
+} // namespace
+
+void point_arm(point p, std::uint32_t at, int signal) noexcept
+{
+    armed_signal = signal;
+    armed_at[static_cast<unsigned>(p)] = passes[static_cast<unsigned>(p)] + at;
+}
+
+std::uint32_t point_passes(point p) noexcept { return passes[static_cast<unsigned>(p)]; }
+
+void point_passed(point p) noexcept
+{
+    const auto i = static_cast<unsigned>(p);
+    if (++passes[i] == armed_at[i])
+        kill(getpid(), armed_signal);
+}
+
+} // namespace softefa::fabric
