@@ -86,6 +86,7 @@ static_assert(offsetof(rx_desc, wr) == 0);
 enum iface_attention : std::uint8_t {
     attend_work    = 1u << 0, ///< peers in the work list
     attend_pending = 1u << 1, ///< endpoints in the pending ring
+    attend_stash   = 1u << 2, ///< completions in the stash
 };
 
 struct iface {
@@ -128,6 +129,7 @@ struct iface {
         unsigned am_flags        = UCT_CB_PARAM_FLAG_DESC; ///< 0 below the low-water mark
         std::uint32_t headroom   = 0;       ///< bytes the user wants before the payload
         std::uint32_t held       = 0;       ///< descriptors the user keeps
+        std::uint32_t away       = 0;       ///< descriptors neither posted nor free: kept by the user, or early; without copies
         std::uint32_t payload_offset = 0;   ///< from the descriptor to the payload after a short header
         std::uint32_t alignment  = 64;      ///< of every element
         bool realign             = false;   ///< the user wants an alignment that longer headers would break

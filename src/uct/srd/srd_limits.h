@@ -29,7 +29,7 @@ inline constexpr unsigned generation_bits = 32 - slot_bits;
 inline constexpr std::uint32_t min_grant = 4;
 
 /// Work completions taken from the completion queue in one call.
-inline constexpr unsigned poll_batch = 16;
+inline constexpr unsigned poll_batch = 32;
 
 /// Receives posted with one call.
 inline constexpr unsigned refill_batch = 16;
@@ -57,8 +57,8 @@ inline constexpr std::uint64_t stall_probe_ns = 100'000'000;
 /// A released slot keeps its index this long before another peer may get it.
 inline constexpr std::uint64_t slot_quiet_ns = 1'000'000'000;
 
-/// Peers kept in one allocation, and receive buffers registered at once.
-inline constexpr std::uint32_t peers_per_chunk  = 64;
+/// Peers whose memory is made at once (whole pages), and receive buffers registered at once.
+inline constexpr std::uint32_t peers_per_chunk  = 512;
 inline constexpr std::uint32_t slows_per_chunk  = 64;
 inline constexpr std::uint32_t bufs_per_chunk   = 64;
 inline constexpr std::uint32_t ops_per_chunk    = 128;

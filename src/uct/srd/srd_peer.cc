@@ -1,19 +1,39 @@
-/* The table of peers: see srd_peer.h. Chunks are allocated on demand and never move; free slots queue first in, first out,
+/* The table of peers: see srd_peer.h. Slots become memory on demand, a chunk at a time; free slots queue first in, first out,
  * so the one that rested longest is issued first. */
 #include "uct/srd/srd_peer.h"
 
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <sys/mman.h>
 
 namespace srd {
+
+namespace {
+
+/// Where an index leads whose table could not even be reserved.
+alignas(64) constinit const unsigned char no_peer[sizeof(peer)] = {};
+
+} // namespace
 
 peer_table::peer_table(std::uint32_t max_peers, std::uint64_t seed, std::uint32_t window) noexcept
     : max_(max_peers), seed_(seed), window_(window)
 {
     constexpr std::uint32_t addressable = 1u << limits::slot_bits;
+    std::uint32_t slots                 = addressable;
     if (max_ > addressable) {
         max_ = addressable;
+    }
+    // Addresses, not memory: nothing is committed before it is written. Where they are limited, fewer peers have to do.
+    for (void *range = MAP_FAILED; range == MAP_FAILED; slots /= 2) {
+        if (slots < limits::peers_per_chunk) {
+            base_ = reinterpret_cast<peer *>(const_cast<unsigned char *>(no_peer)); // read only: create() finds no slot
+            mask_ = 0;
+            break;
+        }
+        range = mmap(nullptr, slots * sizeof(peer), PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        base_ = static_cast<peer *>(range);
+        mask_ = slots - 1;
     }
     for (std::uint32_t &bucket : buckets_) {
         bucket = wire::index_none;
@@ -22,11 +42,10 @@ peer_table::peer_table(std::uint32_t max_peers, std::uint64_t seed, std::uint32_
 
 peer_table::~peer_table()
 {
-    for (std::uint32_t i = 0; i < capacity_ / limits::peers_per_chunk; ++i) {
-        std::free(chunks_[i]); // peers are trivially destructible: they own nothing
+    if (mask_ != 0) {
+        munmap(base_, (std::size_t{mask_} + 1) * sizeof(peer)); // peers are trivially destructible: they own nothing
     }
     static_assert(std::is_trivially_destructible_v<peer> && std::is_trivially_destructible_v<peer_slow>);
-    std::free(chunks_);
     std::free(links_);
     while (slow_chunks_ != nullptr) {
         slow_chunk *dead = slow_chunks_;
@@ -72,31 +91,25 @@ bool peer_table::reserve(std::uint32_t slots) noexcept
     if (slots <= capacity_) {
         return true;
     }
-    const std::uint32_t grown  = capacity_ + limits::peers_per_chunk;
-    const std::uint32_t chunks = grown / limits::peers_per_chunk;
-
-    // Each step leaves a table that is still right if the next one fails.
-    auto **pointers = static_cast<peer **>(std::realloc(chunks_, chunks * sizeof(peer *)));
-    if (pointers == nullptr) {
+    const std::uint32_t grown = capacity_ + limits::peers_per_chunk;
+    if (grown > mask_ + 1) {
         return false;
     }
-    chunks_    = pointers;
+    // Each step leaves a table that is still right if the next one fails.
     auto *more = static_cast<links *>(std::realloc(links_, grown * sizeof(links)));
     if (more == nullptr) {
         return false;
     }
-    links_      = more;
-    auto *chunk = static_cast<peer *>(std::aligned_alloc(alignof(peer), limits::peers_per_chunk * sizeof(peer)));
-    if (chunk == nullptr) {
+    links_ = more;
+    if (mprotect(base_ + capacity_, limits::peers_per_chunk * sizeof(peer), PROT_READ | PROT_WRITE) != 0) {
         return false;
     }
     for (std::uint32_t i = 0; i < limits::peers_per_chunk; ++i) {
-        new (&chunk[i]) peer;
-        chunk[i].key          = wire::index_make(capacity_ + i, 0);
-        links_[capacity_ + i] = {wire::index_none, wire::index_none};
+        new (slot(capacity_ + i)) peer;
+        slot(capacity_ + i)->key = wire::index_make(capacity_ + i, 0);
+        links_[capacity_ + i]    = {wire::index_none, wire::index_none};
     }
-    chunks_[chunks - 1] = chunk;
-    capacity_           = grown;
+    capacity_ = grown;
     return true;
 }
 
@@ -251,7 +264,7 @@ peer *peer_table::work_pop(work_list &list) noexcept
 
 std::size_t peer_table::memory() const noexcept
 {
-    std::size_t bytes = capacity_ * (sizeof(peer) + sizeof(links)) + capacity_ / limits::peers_per_chunk * sizeof(peer *);
+    std::size_t bytes = capacity_ * (sizeof(peer) + sizeof(links));
 
     for (const slow_chunk *chunk = slow_chunks_; chunk != nullptr; chunk = chunk->next) {
         bytes += sizeof(slow_chunk);

@@ -9,13 +9,17 @@
  * (peer_slow), so that thousands of quiet peers stay small. What can be computed is not kept: the epoch towards a peer
  * follows from a secret and its index, the GID is its address handle's.
  *
+ * The table is one range of addresses, reserved for every slot that may be and made writable as slots are needed. So a
+ * receive finds its peer by a mask and a sum, and an index that was never issued finds zeroes, which accept nothing.
+ * Rejected: chunks behind an array of pointers: two dependent loads and a bound to check for each message.
+ *
  * A slot's index carries a generation, and a released slot rests for a quiet time, so a message for a former owner is
  * recognised. A peer object is one life: when the remote end restarts, or fails and is addressed again, a new object with a
  * new epoch is made; the old one keeps its endpoints until they are destroyed, and its records until they drain.
  *
  * Invariants
  *   PEE-1  at most one peer that is not failed for an identity.
- *   PEE-2  pointers to peers stay valid until release(): chunks never move.
+ *   PEE-2  pointers to peers stay valid until release(): the table never moves.
  *   PEE-3  an index is never issued twice within a quiet time.
  *   PEE-4  a peer is in at most one work list, and enters it without allocating: what is owed cannot be forgotten.
  */
@@ -36,7 +40,7 @@
 namespace srd {
 
 enum class peer_state : std::uint8_t {
-    vacant, ///< no peer: the slot was never used, or rests
+    vacant, ///< no peer: the slot was never used (0: memory that was never written), or rests
     fresh,  ///< sends carry the long header; entered at creation, left when the peer names our epoch
     open,   ///< sends carry the index the peer assigned
     failed, ///< nothing is sent or accepted; entered by peer_fail, left by release
@@ -143,8 +147,11 @@ public:
     peer *at(std::uint32_t index) const noexcept
     {
         const std::uint32_t number = wire::index_slot(index);
-        return number < used_ ? slot(number) : nullptr;
+        return number < used_ ? base_ + number : nullptr;
     }
+
+    /// As at(), for any index: what was never used shows a peer that accepts nothing.
+    peer *at_any(std::uint32_t index) const noexcept { return base_ + (index & mask_); }
 
     /// A failed peer by identity and the remote epoch it had: what still arrives from that life is stale.
     peer *find_failed(const gid_type &gid, std::uint16_t qpn, std::uint32_t qkey, std::uint32_t epoch_remote) const noexcept;
@@ -191,10 +198,7 @@ public:
 private:
     static constexpr std::uint32_t bucket_count = 4096;
     static std::uint32_t bucket_of(const gid_type &gid, std::uint16_t qpn) noexcept;
-    peer *slot(std::uint32_t number) const noexcept
-    {
-        return &chunks_[number / limits::peers_per_chunk][number % limits::peers_per_chunk];
-    }
+    peer *slot(std::uint32_t number) const noexcept { return base_ + number; }
     void unlink(peer *p) noexcept;
     std::uint32_t take_slot(base::time_ns now) noexcept;
     bool reserve(std::uint32_t slots) noexcept;
@@ -215,11 +219,12 @@ private:
         slow_element elements[limits::slows_per_chunk];
     };
 
-    peer **chunks_          = nullptr;
+    peer *base_;                        ///< of all slots that may ever be
+    std::uint32_t mask_;                ///< their number less one: a power of two less one
     links *links_           = nullptr;  ///< one a slot
     slow_element *slow_free_ = nullptr;
     slow_chunk *slow_chunks_ = nullptr;
-    std::uint32_t capacity_ = 0;        ///< slots that chunks_ and links_ hold
+    std::uint32_t capacity_ = 0;        ///< slots whose memory may be written, and that links_ holds
     std::uint32_t used_     = 0;        ///< slots ever issued
     std::uint32_t live_     = 0;        ///< slots in use
     std::uint32_t max_;                 ///< bound on live_

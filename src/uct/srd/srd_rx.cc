@@ -31,6 +31,7 @@ extern "C" void rx_release_desc(uct_recv_desc_t *self, void *)
     auto *d = reinterpret_cast<rx_desc *>(reinterpret_cast<unsigned char *>(self) - offsetof(rx_desc, release));
 
     --d->owner->rx.held;
+    d->owner->rx.away -= !d->heap;
     rx_recycle(d->owner, d);
 }
 
@@ -41,6 +42,7 @@ extern "C" void rx_release_desc(uct_recv_desc_t *self, void *)
     uct_recv_desc_t *release = &d->release;
     std::memcpy(payload - f->rx.headroom - sizeof(release), &release, sizeof(release));
     ++f->rx.held;
+    f->rx.away += !d->heap;
     if (f->rx.posted <= f->rx.low_water) {
         f->rx.am_flags = 0; // IFC-3 within a batch: what follows in it is copied
     }
@@ -95,6 +97,7 @@ void rx_deliver_any(iface *f, peer *p, rx_desc *d) noexcept
     while (void *message = p->rx.pop()) {
         auto *d = static_cast<rx_desc *>(message);
         const bool wants = d->imm & wire::imm_want_consumed;
+        f->rx.away -= !d->heap;
         rx_deliver_any(f, p, d);
         p->rx.advance();
         if (wants) {
@@ -160,6 +163,7 @@ void rx_keep(iface *f, peer *p, rx_desc *d) noexcept
         f->rx.am_flags = 0; // as in rx_hold_desc
     }
     p->rx.insert(wire::imm_psn(d->imm), d);
+    f->rx.away += !d->heap;
     rx_set_attention(p);
 }
 
@@ -287,28 +291,47 @@ inline void rx_drop(iface *f, rx_desc *d, counter reason) noexcept
     rx_recycle(f, d);
 }
 
-inline void rx_message(iface *f, const ibv_wc &wc) noexcept
+/// Hands over a message with a short header that was just taken from the queue: rx_deliver_am() without what cannot be.
+inline void rx_deliver_common(iface *f, rx_desc *d, unsigned id, unsigned size) noexcept
 {
-    auto *d = reinterpret_cast<rx_desc *>(wc.wr_id - 1);
+    unsigned char *payload = wire_bytes(d) + wire::index_size;
+
+    count(f, counter::rx_am);
+    count(f, counter::rx_bytes, size - wire::index_size);
+    // Only a message that came with the flag may be kept; the flag changes here alone, so it is read again if one is.
+    if (uct_abi_invoke_am(&f->super, static_cast<uint8_t>(id), payload, size - wire::index_size, f->rx.am_flags) ==
+        UCS_INPROGRESS) [[unlikely]] {
+        if (f->rx.am_flags != 0) {
+            rx_hold_desc(f, d, payload);
+            return;
+        }
+    }
+    d->wr.next      = f->rx.free_list;
+    f->rx.free_list = &d->wr;
+}
+
+[[gnu::always_inline]] inline void rx_message(iface *f, const ibv_wc &wc) noexcept
+{
+    auto *d                 = reinterpret_cast<rx_desc *>(wc.wr_id - 1);
+    const std::uint32_t imm = be32toh(wc.imm_data);
 
     --f->rx.posted;
-    if (wc.status != IBV_WC_SUCCESS) [[unlikely]] {
-        rx_completion_error(f, d, wc);
-        return;
-    }
-    const std::uint32_t imm = be32toh(wc.imm_data);
-    if ((imm & wire::imm_flags_mask) == 0 && wc.byte_len >= wire::index_size && (wc.wc_flags & IBV_WC_WITH_IMM)) [[likely]] {
+    if (wc.status == IBV_WC_SUCCESS && (imm & wire::imm_flags_mask) == 0 && wc.byte_len >= wire::index_size &&
+        (wc.wc_flags & IBV_WC_WITH_IMM)) [[likely]] {
         const auto index = base::load_le<std::uint32_t>(wire_bytes(d));
-        peer *p          = f->peers.at(index);
-        if (p != nullptr && p->key == key_make(index, wc.slid, wc.src_qp) && p->rx.is_expected(wire::imm_psn(imm)))
-            [[likely]] {
-            rx_deliver_am(f, d, wire::imm_id(imm), wc.byte_len, wire::index_size);
+        peer *p          = f->peers.at_any(index);
+        if (p->key == key_make(index, wc.slid, wc.src_qp) && p->rx.is_expected(wire::imm_psn(imm))) [[likely]] {
+            rx_deliver_common(f, d, imm >> wire::imm_id_shift, wc.byte_len); // no flags: nothing is above the id
             p->rx.advance();
             if (p->rx.expected() == p->attention) [[unlikely]] {
                 rx_attend(f, p);
             }
             return;
         }
+    }
+    if (wc.status != IBV_WC_SUCCESS) [[unlikely]] {
+        rx_completion_error(f, d, wc);
+        return;
     }
     rx_uncommon(f, d, wc);
 }
@@ -363,17 +386,20 @@ void rx_refill(iface *f) noexcept
         if (f->rx.free_list == nullptr && !rx_grow(f)) {
             break;
         }
-        // Cut as many as are missing off the free list: it already is a list of work requests.
-        ibv_recv_wr *first    = f->rx.free_list;
-        ibv_recv_wr *last     = first;
-        std::uint32_t batched = 1;
+        // The free list already is a list of work requests. Usually all of it is missing; else that much is cut off.
+        ibv_recv_wr *first          = f->rx.free_list;
+        ibv_recv_wr *last           = nullptr;
+        ibv_recv_wr *rest           = nullptr;
+        std::uint32_t batched       = static_cast<std::uint32_t>(f->rx_bufs.total()) - f->rx.posted - f->rx.away;
         const std::uint32_t missing = f->rx.queue_len - f->rx.posted;
-        while (batched < missing && batched < limits::refill_batch && last->next != nullptr) {
-            last = last->next;
-            ++batched;
+        if (batched > missing) {
+            last = first;
+            for (batched = 1; batched < missing; ++batched) {
+                last = last->next;
+            }
+            rest       = last->next;
+            last->next = nullptr;
         }
-        ibv_recv_wr *rest = last->next;
-        last->next        = nullptr;
         ibv_recv_wr *bad  = nullptr;
         if (ibv_post_recv(f->tx.qp, first, &bad) != 0) [[unlikely]] {
             // What was not taken goes back, in front of the rest.
@@ -382,7 +408,9 @@ void rx_refill(iface *f) noexcept
                 ++taken;
             }
             f->rx.posted += taken;
-            last->next = rest;
+            if (last != nullptr) {
+                last->next = rest;
+            }
             f->rx.free_list = bad != nullptr ? bad : rest;
             break;
         }
@@ -396,8 +424,10 @@ void rx_refill(iface *f) noexcept
 void rx_purge(iface *f, peer *p) noexcept
 {
     while (void *message = p->rx.purge()) {
+        auto *d = static_cast<rx_desc *>(message);
         count(f, counter::rx_dropped_failed);
-        rx_recycle(f, static_cast<rx_desc *>(message));
+        f->rx.away -= !d->heap;
+        rx_recycle(f, d);
     }
     if (p->rx.has_ring()) {
         auto *ring      = p->rx.detach();
@@ -408,17 +438,21 @@ void rx_purge(iface *f, peer *p) noexcept
 
 namespace {
 
-inline void rx_dispatch(iface *f, const ibv_wc *wc, unsigned count) noexcept
+[[gnu::always_inline]] inline void rx_dispatch(iface *f, const ibv_wc *wc, unsigned count) noexcept
 {
-    for (unsigned i = 0; i < count; ++i) {
-        if (wc[i].wr_id & 1) {
-            rx_message(f, wc[i]);
-        } else if (wc[i].status == IBV_WC_SUCCESS) [[likely]] {
-            tx_complete(f, reinterpret_cast<op *>(wc[i].wr_id));
+    const ibv_wc *const end = wc + count;
+
+    f->polling = true;
+    do {
+        if (wc->wr_id & 1) {
+            rx_message(f, *wc);
+        } else if (wc->status == IBV_WC_SUCCESS) [[likely]] {
+            tx_complete(f, reinterpret_cast<op *>(wc->wr_id));
         } else {
-            tx_complete_error(f, reinterpret_cast<op *>(wc[i].wr_id), wc[i]);
+            tx_complete_error(f, reinterpret_cast<op *>(wc->wr_id), *wc);
         }
-    }
+    } while (++wc != end);
+    f->polling = false;
 }
 
 [[gnu::noinline, gnu::cold]] unsigned rx_unstash(iface *f) noexcept
@@ -426,21 +460,18 @@ inline void rx_dispatch(iface *f, const ibv_wc *wc, unsigned count) noexcept
     const std::uint32_t count = f->stash_count;
 
     f->stash_count = 0;
-    f->polling     = true; // nothing stashes meanwhile
-    rx_dispatch(f, f->stash, count);
-    f->polling = false;
+    f->attention &= static_cast<std::uint8_t>(~attend_stash);
+    if (count != 0) {
+        rx_dispatch(f, f->stash, count); // nothing stashes meanwhile: it is polling
+    }
     return count;
 }
 
-} // namespace
-
-unsigned rx_progress(iface *f) noexcept
+/// Takes one batch of completions.
+[[gnu::always_inline]] inline unsigned rx_poll(iface *f) noexcept
 {
     ibv_wc wc[limits::poll_batch];
 
-    if (f->stash_count != 0) [[unlikely]] {
-        return rx_unstash(f); // a program that sleeps once progress says 0 must hear of these, too
-    }
     const int polled = ibv_poll_cq(f->rx.cq, limits::poll_batch, wc);
     if (polled <= 0) {
         if (f->rx.posted < f->rx.low_water) [[unlikely]] {
@@ -448,13 +479,35 @@ unsigned rx_progress(iface *f) noexcept
         }
         return 0; // a negative count is a completion of a queue pair that is gone: nothing that we could tell
     }
-    f->polling = true;
     rx_dispatch(f, wc, static_cast<unsigned>(polled));
-    f->polling = false;
     if (f->rx.posted < f->rx.refill_at) {
         rx_refill(f);
     }
     return static_cast<unsigned>(polled);
+}
+
+/// What waits from earlier calls.
+[[gnu::noinline]] unsigned rx_attend_earlier(iface *f) noexcept
+{
+    unsigned events = 0;
+
+    if (f->attention & attend_work) {
+        events = control_run(f);
+    }
+    if (f->attention & attend_stash) {
+        events += rx_unstash(f); // a program that sleeps once progress says 0 must hear of these, too
+    }
+    return events;
+}
+
+} // namespace
+
+unsigned rx_progress(iface *f) noexcept
+{
+    if (f->attention & attend_stash) [[unlikely]] {
+        return rx_unstash(f);
+    }
+    return rx_poll(f);
 }
 
 bool rx_stash_ready(iface *f) noexcept
@@ -467,9 +520,13 @@ bool rx_stash_ready(iface *f) noexcept
 
 bool rx_look(iface *f) noexcept
 {
-    const int polled = ibv_poll_cq(f->rx.cq, limits::poll_batch, f->stash); // a queue has more entries than a batch
+    const std::uint32_t room = f->cqe < limits::poll_batch ? f->cqe : limits::poll_batch;
+    const int polled         = ibv_poll_cq(f->rx.cq, static_cast<int>(room), f->stash);
 
     f->stash_count = polled > 0 ? static_cast<std::uint32_t>(polled) : 0;
+    if (f->stash_count != 0) {
+        f->attention |= attend_stash;
+    }
     return f->stash_count != 0;
 }
 
@@ -515,6 +572,9 @@ std::uint32_t rx_await_sends(iface *f, const ep *e, std::uint32_t count) noexcep
         }
     } while (count != 0 && base::clock_now_ns() < deadline);
     f->polling = false;
+    if (f->stash_count != 0) {
+        f->attention |= attend_stash;
+    }
     return count;
 }
 
@@ -525,10 +585,10 @@ extern "C" unsigned uct_srd_iface_progress(uct_iface_h tl_iface) noexcept
     srd::iface *f   = srd::iface_of(tl_iface);
     unsigned events = 0;
 
-    if (f->attention & srd::attend_work) [[unlikely]] {
-        events = srd::control_run(f);
+    if (f->attention & (srd::attend_work | srd::attend_stash)) [[unlikely]] {
+        events = srd::rx_attend_earlier(f);
     }
-    events += srd::rx_progress(f);
+    events += srd::rx_poll(f);
     if (--f->tick == 0) [[unlikely]] {
         srd::control_tick(f);
     }
