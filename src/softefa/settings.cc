@@ -43,6 +43,8 @@ enum class value_kind : std::uint8_t {
     folder,       ///< an absolute path
     percent,      ///< 0..100 with a fraction, kept as parts of 65536
     level,        ///< a word or a number
+    record_word,  ///< what the flight recorder keeps
+    overrun_word, ///< what happens to a completion that finds its CQ full
     number,       ///< decimal, or hexadecimal with 0x
     duration,     ///< number with ns, us, ms or s, kept as nanoseconds
     bit_rate,     ///< bits per second with k, m, g or t
@@ -87,6 +89,8 @@ constexpr const char   *per_cent = "0..100 (per cent, fractions allowed)";
 
 constexpr const char *profile_names[] = {"efa0", "efa1", "efa2", "efa3"};
 constexpr const char *level_names[]   = {"none", "error", "warn", "info", "debug"};
+constexpr const char *record_names[]  = {"off", "control", "data"};
+constexpr const char *overrun_names[] = {"keep", "error"};
 
 constexpr variable variables[] = {
     {"PROFILE", value_kind::profile_name, 0, 3, "efa0, efa1, efa2 or efa3", TOP(device_profile), true,
@@ -130,6 +134,12 @@ constexpr variable variables[] = {
      "share of the remote queue pairs that are concerned, chosen by the seed"},
     {"LOG_LEVEL", value_kind::level, 0, 4, "none, error, warn, info, debug or 0..4", TOP(log_level), false,
      "what is written to standard error"},
+    {"RECORD", value_kind::record_word, 0, 2, "off, control or data", TOP(record_mode), false,
+     "flight recorder, shown by 'softefa dump': nothing; objects, peers and errors; also every message"},
+    {"RECORD_COUNT", value_kind::number, 64, 65536, nullptr, TOP(record_count), false,
+     "entries that the recorder keeps, of 32 bytes; rounded down to a power of two"},
+    {"CQ_OVERRUN", value_kind::overrun_word, 0, 1, "keep or error", TOP(cq_overrun), false,
+     "a completion that finds its CQ full waits beside it; or is lost, and the CQ gets an error event"},
     {"MAX_QP", value_kind::number, 1, 4096, nullptr, LIMIT(max_qp), true, "queue pairs of a context"},
     {"MAX_CQ", value_kind::number, 1, 8192, nullptr, LIMIT(max_cq), true, "completion queues of a context"},
     {"MAX_CQE", value_kind::number, 1, 32768, nullptr, LIMIT(max_cqe), true, "entries of a completion queue"},
@@ -202,6 +212,8 @@ void value_text(const variable &v, const settings &values, char *text, std::size
     case value_kind::name: snprintf(text, size, "%s", values.domain.c_str()); break;
     case value_kind::folder: snprintf(text, size, "%s", values.registry_dir.empty() ? "chosen" : values.registry_dir.c_str()); break;
     case value_kind::level: snprintf(text, size, "%s", level_names[v.get(values)]); break;
+    case value_kind::record_word: snprintf(text, size, "%s", record_names[v.get(values)]); break;
+    case value_kind::overrun_word: snprintf(text, size, "%s", overrun_names[v.get(values)]); break;
     case value_kind::percent: {
         const auto hundredths = static_cast<unsigned>((v.get(values) * 10000 + 32768) / 65536);
         int        length     = snprintf(text, size, "%u.%02u", hundredths / 100, hundredths % 100);
@@ -338,6 +350,8 @@ bool assign(const variable &v, const char *text, settings *settings_p)
     case value_kind::profile_name: ok = parse_word(text, profile_names, &value); break;
     case value_kind::percent: ok = parse_percent(text, &value); break;
     case value_kind::level: ok = parse_word(text, level_names, &value) || parse_number(text, &value); break;
+    case value_kind::record_word: ok = parse_word(text, record_names, &value); break;
+    case value_kind::overrun_word: ok = parse_word(text, overrun_names, &value); break;
     case value_kind::number: ok = parse_number(text, &value); break;
     case value_kind::duration: ok = parse_with_unit(text, time_units, &value); break;
     case value_kind::bit_rate: ok = parse_with_unit(text, rate_units, &value); break;

@@ -1,51 +1,9 @@
 /* See launch_env.h. */
 #include "tools/launch_env.h"
 
-#include <algorithm>
-#include <cstring>
-
 namespace tools {
 
 namespace {
-
-/// Words of LD_PRELOAD, which separates at spaces and colons.
-std::vector<std::string> preload_words(const std::string &text)
-{
-    std::vector<std::string> words;
-    size_t at = 0;
-    while ((at = text.find_first_not_of(" \t\n:", at)) != std::string::npos) {
-        const size_t end = text.find_first_of(" \t\n:", at);
-        words.push_back(text.substr(at, end - at));
-        at = end;
-        if (end == std::string::npos) {
-            break;
-        }
-    }
-    return words;
-}
-
-std::string preload_text(const options &options, const install_paths &paths, const std::string &current)
-{
-    std::vector<std::string> words = preload_words(current);
-    const auto add = [&](const std::string &word, bool first) {
-        if (std::find(words.begin(), words.end(), word) == words.end()) {
-            words.insert(first ? words.begin() : words.end(), word);
-        }
-    };
-    add(paths.loader, false);
-    if (options.soft) {
-        add(paths.soft_efa, false);
-    }
-    const std::string runtime = sanitizer_runtime_of(options.soft ? paths.soft_efa : paths.loader);
-    if (!runtime.empty()) {
-        add(runtime, true);
-    }
-    std::string text;
-    for (const std::string &word : words) {
-        text += (text.empty() ? "" : ":") + word;
-    }
-    return text;
-}
 
 std::string base_name(const std::string &path)
 {
@@ -77,7 +35,8 @@ bool launch_env(const options &options, const install_paths &paths, const enviro
         }
     };
 
-    const std::string preload = preload_text(options, paths, value_of("LD_PRELOAD"));
+    const std::string preload = preload_with(value_of("LD_PRELOAD"), options.soft ? std::vector{paths.loader, paths.soft_efa} :
+                                                                                    std::vector{paths.loader});
     if (preload != value_of("LD_PRELOAD")) {
         changes_p->emplace_back("LD_PRELOAD", preload);
     }
@@ -111,35 +70,6 @@ bool launch_env(const options &options, const install_paths &paths, const enviro
         set_if_unset("ASAN_OPTIONS", "detect_leaks=0");
     }
     return true;
-}
-
-environment environment_of(const char *const *variables)
-{
-    environment result;
-    for (; *variables != nullptr; ++variables) {
-        const char *equals = strchr(*variables, '=');
-        if (equals != nullptr) {
-            result.emplace(std::string(*variables, equals), equals + 1);
-        }
-    }
-    return result;
-}
-
-std::string changes_text(const changes &changes, print_env form)
-{
-    std::string text;
-    for (const auto &[name, value] : changes) {
-        if (form != print_env::shell) {
-            text += name + "=" + value + "\n";
-            continue;
-        }
-        std::string quoted;
-        for (const char c : value) {
-            quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
-        }
-        text += "export " + name + "='" + quoted + "'\n";
-    }
-    return text;
 }
 
 } // namespace tools

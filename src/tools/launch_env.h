@@ -19,26 +19,15 @@
 #pragma once
 
 #include "tools/install.h"
+#include "tools/launch.h"
 #include "tools/options.h"
 
-#include <map>
 #include <string>
-#include <utility>
-#include <vector>
 
 namespace tools {
-
-using environment = std::map<std::string, std::string>;
-using changes     = std::vector<std::pair<std::string, std::string>>;
 
 /// False: *error_p is one line saying which variable of the user's cannot go together with the options.
 bool launch_env(const options &options, const install_paths &paths, const environment &current, changes *changes_p,
                 std::string *error_p);
-
-/// The variables of a NULL-terminated "NAME=value" array.
-environment environment_of(const char *const *variables);
-
-/// One "NAME=value" or "export NAME='value'" line for each change.
-std::string changes_text(const changes &changes, print_env form);
 
 } // namespace tools

@@ -4,13 +4,14 @@
  */
 #pragma once
 
+#include "tools/launch.h"
+
 #include <string>
 #include <vector>
 
 namespace tools {
 
 enum class verb { run, info, help, version };
-enum class print_env { no, plain, shell };
 
 struct options {
     tools::verb              verb          = verb::help;

@@ -25,19 +25,6 @@ void refuse(const std::string &line)
     fprintf(stderr, "ucx-srd: %s\n", line.c_str());
 }
 
-bool check_file(const std::string &path, const char *what, std::string *error_p)
-{
-    if (!preloadable(path)) {
-        *error_p = path + ": LD_PRELOAD cannot name a path with a space or a colon: install ucx-srd elsewhere";
-        return false;
-    }
-    if (!file_exists(path)) {
-        *error_p = path + " is missing (" + what + "): run 'make install' again";
-        return false;
-    }
-    return true;
-}
-
 bool check_ucx(std::string *error_p)
 {
     if (*ucx_built_for() == '\0') {
@@ -53,22 +40,6 @@ bool check_ucx(std::string *error_p)
         return false;
     }
     return true;
-}
-
-[[noreturn]] void exec_command(const std::vector<std::string> &command, const changes &changes)
-{
-    for (const auto &[name, value] : changes) {
-        setenv(name.c_str(), value.c_str(), 1);
-    }
-    std::vector<char *> arguments;
-    for (const std::string &word : command) {
-        arguments.push_back(const_cast<char *>(word.c_str()));
-    }
-    arguments.push_back(nullptr);
-    execvp(arguments[0], arguments.data());
-    const int error = errno;
-    refuse(command[0] + ": " + strerror(error));
-    _exit(error == ENOENT ? exit_not_found : exit_cannot_run);
 }
 
 // ---- --require -------------------------------------------------------------------------------------------------
@@ -96,7 +67,7 @@ int supervise(const std::vector<std::string> &command, const changes &changes)
     const pid_t pid = fork();
     if (pid == 0) {
         signal(SIGCHLD, inherited);
-        exec_command(command, changes);
+        exec_command("ucx-srd", command, changes);
     }
     if (pid < 0) {
         refuse(std::string("fork: ") + strerror(errno));
@@ -151,12 +122,12 @@ int run_required(const options &options, changes changes)
 
 bool run_checks(const options &options, const install_paths &paths, std::string *error_p)
 {
-    if (!check_file(paths.loader, "the loader of the transport", error_p) ||
-        !check_file(paths.transport, "the transport", error_p)) {
+    if (!check_preload_file(paths.loader, "the loader of the transport", "ucx-srd", error_p) ||
+        !check_preload_file(paths.transport, "the transport", "ucx-srd", error_p)) {
         return false;
     }
     if (options.soft &&
-        (!check_file(paths.soft_efa, "Soft EFA", error_p) || !soft_efa_settings_ok(paths, error_p))) {
+        (!check_preload_file(paths.soft_efa, "Soft EFA", "ucx-srd", error_p) || !soft_efa_settings_ok(paths, error_p))) {
         return false;
     }
     if (!options.check) {
@@ -212,7 +183,7 @@ int run(const options &options, const install_paths &paths)
     if (options.require) {
         return run_required(options, changes);
     }
-    exec_command(options.command, changes);
+    exec_command("ucx-srd", options.command, changes);
 }
 
 } // namespace tools

@@ -12,9 +12,6 @@
 
 namespace tools {
 
-/// Exit codes of ucx-srd's own; all others are the command's.
-enum exit_code { exit_ok = 0, exit_refused = 2, exit_unused = 3, exit_cannot_run = 126, exit_not_found = 127 };
-
 /// The checks before anything runs. False: *error_p is one line that names the thing and the way out.
 bool run_checks(const options &options, const install_paths &paths, std::string *error_p);
 

@@ -12,6 +12,7 @@
  *   CQ-3  entries in ring + overflow + reserved never exceed entries + overflow_room.
  */
 #include "softefa/dev/engine_state.h"
+#include "softefa/dev/op_life.h"
 #include "softefa/dev/wqe.h"
 
 #include <cassert>
@@ -84,8 +85,22 @@ bool cq_has_room(cq &c, unsigned count) noexcept
     return c.produced - c.believed + c.overflow_count + c.reserved + count <= limit;
 }
 
+void op_failed(const op &o, wire::efa_status status) noexcept
+{
+    device_counters &n = counters_of(o.owner->device);
+    ++n.completion_errors;
+    n.read_errors += o.kind == op_kind::read;
+    n.write_errors += o.kind == op_kind::write;
+    n.unresponsive += status == wire::efa_status::unresponsive || status == wire::efa_status::unreachable;
+    if (status != wire::efa_status::flushed) // a flush of a whole queue would push everything else out of the recorder
+        record(record_kind::work_error, o.owner->device, o.owner->qpn, o.dst_qpn, static_cast<unsigned>(status), o.request_id, o.rkey);
+}
+
 void cq_write(cq &c, const cqe_bytes &entry) noexcept
 {
+    if (engine().record_data) [[unlikely]]
+        record(record_kind::cqe, c.owner->device, wqe::cqe_qpn(entry.words[0]), 0, wqe::cqe_status(entry.words[0]), wqe::cqe_req_id(entry.words[0]),
+               wqe::cqe_queue(entry.words[0]));
     if (c.overflow_count != 0) [[unlikely]]
         cq_drain_overflow(c); // room in the ring may be what cq_has_room() counted on
     if (c.overflow_count == 0 && ring_has_room(c)) [[likely]] {

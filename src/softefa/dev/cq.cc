@@ -17,6 +17,7 @@ void cq_release(cq &c) noexcept
         c.ring  = nullptr;
         c.armed = c.event_owed = false;
         c.overflow_count       = 0;
+        record(record_kind::cq_destroy, c.owner->device, 0, 0, 0, c.self, c.entries);
     }
     context &owner = *c.owner;
     owner.regions.release(c.ring_region);
@@ -66,6 +67,7 @@ result<cq_reply> cq_create(handle owner, const cq_request &request) noexcept
         c->index           = static_cast<std::uint16_t>(cq_table::index_of(h));
         c->ring_region     = *ring;
         c->doorbell_region = *doorbell;
+        record(record_kind::cq_create, o->device, 0, 0, 0, h, request.cqe);
     }
     ++o->cq_count;
     return cq_reply{h, c->index, ring->where, doorbell->where};

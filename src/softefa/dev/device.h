@@ -51,6 +51,11 @@ void context_close(handle context) noexcept;
 /// permission, the engine does nothing, nothing is freed.
 void process_forked() noexcept;
 
+/// What a command of the kernel interface was for, as far as counting it goes.
+enum class command_kind : std::uint8_t { other, context, pd, mr, ah, cq, qp };
+/// A command came to its end: `error` is 0 or an errno; only those that reach a device (`counted`) change its counters.
+void command_done(unsigned device_index, bool counted, command_kind creates, unsigned object, unsigned method, int error) noexcept;
+
 /// --- protection domains, memory, address handles --------------------------------------------------------------------
 
 struct pd_reply { handle pd = 0; std::uint16_t pdn = 0; };

@@ -40,6 +40,25 @@ bool run_dirty(engine_state &e) noexcept
     return moved;
 }
 
+void requester_answer(link &l, const wire::ack &a) noexcept
+{
+    if (engine().record_data) [[unlikely]]
+        record(record_kind::ack_in, 0, 0, 0, static_cast<unsigned>(a.status), a.op, 0);
+    requester_ack(l, a);
+}
+
+/// One record for the responder, counted for the device that it is for.
+void serve_record(link &l, const wire::header &h, const std::uint8_t *payload) noexcept
+{
+    engine_state    &e = engine();
+    device_counters &n = counters_of(h.dst_device);
+    ++n.rx_packets;
+    n.rx_packet_bytes += h.payload_size;
+    if (e.record_data) [[unlikely]]
+        record(record_kind::pdu_in, h.dst_device, h.dst_qpn, h.src_qpn, 0, std::uint64_t{static_cast<unsigned>(h.kind)} << 32 | h.payload_size, h.op);
+    responder_record(l, h, payload);
+}
+
 bool run_acks(engine_state &e, link &l) noexcept
 {
     fabric::ack_rx &in = l.channel->acks_in;
@@ -47,12 +66,12 @@ bool run_acks(engine_state &e, link &l) noexcept
     unsigned        done = 0;
     while (done < acks_per_run && (!l.failed || l.lingers) && in.peek(a)) {
         if (e.reorder != 0 && e.random.chance(e.reorder) && in.peek(b, 1)) [[unlikely]] {
-            requester_ack(l, b);
+            requester_answer(l, b);
             ++e.counters[0].reorders;
             ++done;
             in.advance();
         }
-        requester_ack(l, a);
+        requester_answer(l, a);
         SOFTEFA_POINT(send_completed);
         in.advance();
         ++done;
@@ -109,8 +128,8 @@ bool run_records(engine_state &e, link &l) noexcept
                 link_given_up(l);
                 break;
             }
-            responder_record(l, next, in.payload_next(h));
-            responder_record(l, h, in.payload());
+            serve_record(l, next, in.payload_next(h));
+            serve_record(l, h, in.payload());
             in.advance(h);
             in.advance(next);
             bytes += next.payload_size;
@@ -122,7 +141,7 @@ bool run_records(engine_state &e, link &l) noexcept
                 break;
             }
             SOFTEFA_POINT(record_claimed);
-            responder_record(l, h, in.payload());
+            serve_record(l, h, in.payload());
             in.advance(h);
             ++done;
         }

@@ -16,6 +16,7 @@
 #include "softefa/dev/counters.h"
 #include "softefa/dev/objects.h"
 #include "softefa/dev/rude.h"
+#include "softefa/dev/record.h"
 #include "softefa/fabric/channel.h"
 
 namespace softefa::dev {
@@ -62,6 +63,8 @@ struct link {
 inline constexpr unsigned yield_never = ~0u - 1;
 inline constexpr unsigned timer_polls = 16; ///< polls between two looks at the clock
 
+inline constinit device_counters unpublished_counters[limits::devices] = {}; ///< before the first context, and where nothing can be published
+
 struct engine_state {
     alignas(64) std::atomic<std::uint32_t> lock  = 0; ///< 1: held
     std::atomic<std::uint32_t>             again = 0; ///< somebody failed the lock and left work
@@ -78,6 +81,7 @@ struct engine_state {
     std::uint32_t queues_swap_in = 0; ///< posts until receive queues are served before a send queue once; 0 = never
     bool          posts_held = false;  ///< fetched work goes through requester_submit_rudely()
     bool          wire_modelled = false;
+    bool          record_data = false; ///< the recorder keeps every message
     std::uint64_t rnr_pause_ns = 0;
     rudeness      rude;
     wire_model    wire_out[limits::devices], wire_in[limits::devices];
@@ -96,7 +100,7 @@ struct engine_state {
     unsigned      cq_overflowing = 0; ///< CQs whose overflow list is in use
     unsigned      events_owed = 0;   ///< CQs whose event record did not fit the pipe
     bool          resolve_wanted = false; ///< parked work that the helper does not know of yet
-    device_counters counters[limits::devices] = {};
+    device_counters *counters = unpublished_counters; ///< in the memory that publish.cc publishes, if it does
     fabric_counters peers = {};
     std::uint16_t  *local_qps[limits::devices] = {}; ///< by QPN: slot + 1, 0 = not ours
     std::uint16_t  *routes[limits::devices] = {};    ///< by QPN: link index + 1, 0 = unknown
@@ -195,6 +199,19 @@ inline qp *qp_find_local(unsigned device, std::uint16_t qpn) noexcept
     return slot != 0 ? objects().qps.at(slot - 1) : nullptr;
 }
 inline device_counters &counters_of(unsigned device) noexcept { return engine().counters[device % limits::devices]; }
+
+/// Publishes a record that tx.reserve() gave room for.
+inline void link_commit(link &l, const wire::header &h) noexcept
+{
+    engine_state    &e = engine();
+    device_counters &n = counters_of(h.src_device);
+    ++n.tx_packets;
+    n.tx_packet_bytes += h.payload_size;
+    if (e.record_data) [[unlikely]]
+        record(record_kind::pdu_out, h.src_device, h.src_qpn, h.dst_qpn, 0, std::uint64_t{static_cast<unsigned>(h.kind)} << 32 | h.payload_size, h.op);
+    l.channel->tx.commit(h);
+    link_touch(l);
+}
 
 // The application reads completion entries through a mapping of its own. The release and acquire of the entry meet in the same memory, which
 // ThreadSanitizer cannot know: it is told.

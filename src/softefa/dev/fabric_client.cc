@@ -5,6 +5,7 @@
 #include "softefa/dev/configure.h"
 #include "softefa/dev/engine_state.h"
 #include "softefa/dev/helper.h"
+#include "softefa/dev/publish.h"
 
 #include <ctime>
 #include <new>
@@ -50,6 +51,7 @@ std::uint64_t new_instance() noexcept
     }
     engine_unlock();
     helper_stop();
+    publish_close();
     names().close();
 }
 
@@ -65,6 +67,7 @@ void link_fail(link &l, const char *reason) noexcept
     e.peers.last_failure = reason;
     ++e.counters[0].drop_protocol;
     requester_link_gone(l);
+    record(record_kind::peer_failed, 0, 0, 0, 0, l.channel->instance, l.index);
     e.failed_links.store(true, std::memory_order_relaxed);
     helper_kick();
 }
@@ -84,6 +87,7 @@ status fabric_start() noexcept
     if (opened != status::ok)
         return opened;
     self->channel = self_channel;
+    publish_open(instance);
     const engine_guard guard;
     engine_state      &e = engine();
     e.links[0]     = self;
@@ -106,6 +110,7 @@ status fabric_start() noexcept
 void fabric_stop() noexcept
 {
     helper_stop();
+    publish_close();
     names().close();
     {
         const engine_guard guard;

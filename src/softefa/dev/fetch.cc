@@ -135,9 +135,12 @@ bool requester_fetch(qp &q) noexcept
     if (available == 0)
         return false;
     if (available > q.sq_entries) [[unlikely]] {
-        ++counters_of(q.device).bad_doorbell;
+        if (++counters_of(q.device).bad_doorbell == 1) // it stays there and would fill the recorder
+            record(record_kind::bad_doorbell, q.device, q.qpn, 0, 0, static_cast<std::uint16_t>(q.sq_consumed + available), q.sq_consumed);
         return false;
     }
+    if (e.record_data) [[unlikely]]
+        record(record_kind::doorbell, q.device, q.qpn, 0, 0, available, 0);
     unsigned budget = limits::wqes_per_run;
     bool     moved  = false;
     while (available != 0) {

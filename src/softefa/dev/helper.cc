@@ -8,6 +8,7 @@
  */
 #include "softefa/dev/configure.h"
 #include "softefa/dev/helper_state.h"
+#include "softefa/dev/publish.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -144,6 +145,7 @@ void *helper_main(void *) noexcept
             pause = std::min(pause, accept_pause);
         if (helper.accepted != 0)
             pause = std::min(pause, silent_check);
+        pause = std::min(pause, publish_tick());
     }
     return nullptr;
 }
@@ -198,8 +200,8 @@ status helper_start(fabric::registry &names, std::uint64_t instance) noexcept
     helper.stop.store(false, std::memory_order_relaxed);
     helper.unresponsive = settings_in_force().unresponsive_ns;
     helper.cut_rule     = helper.unresponsive != 0 ? barrier_rule() : std::uint32_t{fabric::cut_never};
-    helper.wake_fd  = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    helper.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    helper.wake_fd  = fabric::fd_settle_private(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    helper.epoll_fd = fabric::fd_settle_private(epoll_create1(EPOLL_CLOEXEC));
     auto listener = names.listen();
     if (!listener && listener.error() != status::unsupported) {
         close_all();

@@ -8,6 +8,7 @@
 #include "softefa/dev/engine_state.h"
 #include "softefa/dev/helper.h"
 #include "softefa/fabric/handshake.h"
+#include "softefa/fabric/private_fd.h"
 
 #include <pthread.h>
 

@@ -37,6 +37,9 @@ inline void op_free(op &o) noexcept
     ++q.free_ops;
 }
 
+/// Counts and records a completion in error.
+void op_failed(const op &o, wire::efa_status status) noexcept;
+
 inline void op_complete(op &o, wire::efa_status status) noexcept
 {
     qp             &q = *o.owner;
@@ -45,7 +48,7 @@ inline void op_complete(op &o, wire::efa_status status) noexcept
 
     ++n.completions;
     if (status != wire::efa_status::ok) [[unlikely]]
-        ++n.completion_errors;
+        op_failed(o, status);
     else if (o.kind == op_kind::read) {
         ++n.read_ops;
         n.read_bytes += o.total;

@@ -132,6 +132,7 @@ void detach_link(unsigned index, peer &p) noexcept
     requester_link_gone(p.l);
     engine_flush_wakes();
     ++e.peers.peers_gone;
+    record(record_kind::peer_gone, 0, 0, 0, 0, p.instance, index);
     while (e.link_count > 1 && e.links[e.link_count - 1] == nullptr)
         --e.link_count;
     update_yield();
@@ -173,6 +174,7 @@ void peer_up(unsigned index, const fabric::segment &theirs, int wake_fd) noexcep
     e.links[index]       = &p.l;
     e.link_count         = std::max(e.link_count, index + 1);
     ++e.peers.peers_connected;
+    record(record_kind::peer_up, 0, 0, 0, 0, p.instance, index);
     p.channel.own.control()->park.store(e.asleep ? e.park_word : 0, std::memory_order_seq_cst);
     update_yield();
     helper.next_lookup = 0;
@@ -268,7 +270,7 @@ void peer_on_socket(unsigned index) noexcept
 void peers_accept() noexcept
 {
     for (unsigned k = 0; k < 64; ++k) {
-        const int fd = accept4(helper.listen_fd, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        const int fd = fabric::fd_settle_private(accept4(helper.listen_fd, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
         if (fd < 0) {
             if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
                 helper_watch_listener(false);
@@ -329,7 +331,12 @@ bool peers_look_up_parked() noexcept
     const unsigned count = collect(wanted, 64);
     bool           waits = false;
     for (unsigned i = 0; i < count; ++i) {
-        const std::uint64_t instance = helper.names->owner(wanted[i].device, wanted[i].qpn);
+        const auto owner = helper.names->owner(wanted[i].device, wanted[i].qpn);
+        if (!owner) { // a shortage of this process: the work waits for it to end
+            waits = true;
+            continue;
+        }
+        const std::uint64_t instance = *owner;
         if (instance == 0 || instance == helper.instance) {
             settle(wanted[i], 0, true);
             continue;

@@ -6,6 +6,7 @@
 #include "softefa/dev/configure.h"
 #include "softefa/dev/engine_state.h"
 #include "softefa/dev/fabric_client.h"
+#include "softefa/dev/publish.h"
 #include "softefa/fabric/registry.h"
 
 #include <bit>
@@ -76,6 +77,12 @@ status context_init(context &c) noexcept
         }
     }
     return status::ok;
+}
+
+void record_locked(record_kind kind, unsigned device, handle h) noexcept
+{
+    const engine_guard guard;
+    record(kind, device, 0, 0, 0, h, 0);
 }
 
 void context_fini(context &c) noexcept
@@ -171,6 +178,8 @@ result<handle> context_open(unsigned device_index, int memfd) noexcept
         context_fini(*c);
         return outcome;
     }
+    publish_contexts(objects().contexts.count());
+    record_locked(record_kind::context_open, device_index, h);
     return h;
 }
 
@@ -185,6 +194,8 @@ void context_close(handle h) noexcept
     all.cqs.for_each([&](cq &q) { if (q.owner == c) cq_release(q); });
     all.mrs.for_each([&](mr &m) { if (m.domain->owner == c) mr_release(m); });
     ah_release_all(*c);
+    record_locked(record_kind::context_close, c->device, h);
+    publish_contexts(all.contexts.count() - 1);
     all.pds.for_each([&](pd &p) { if (p.owner == c) all.pds.erase(p.self); });
     context_fini(*c);
 }
@@ -193,6 +204,7 @@ void process_forked() noexcept
 {
     // The locks may be held by threads that do not exist here. A child that inherits no context may use the device like any process.
     pthread_mutex_init(&control_lock, nullptr);
+    publish_forked();
     if (objects().contexts.count() != 0)
         engine().dead.store(true, std::memory_order_seq_cst);
     else

@@ -5,6 +5,7 @@
  */
 #include "softefa/dev/engine_state.h"
 #include "softefa/dev/fabric_client.h"
+#include "softefa/dev/publish.h"
 #include "softefa/dev/state_table.h"
 
 #include <algorithm>
@@ -212,6 +213,8 @@ void qp_release(qp &q) noexcept
         q.sq_doorbell = q.rq_doorbell = nullptr;
         engine().local_qps[q.device][q.qpn] = 0;
         engine().routes[q.device][q.qpn]    = 0;
+        publish_qp_gone(q);
+        record(record_kind::qp_destroy, q.device, q.qpn, 0, 0, 0, 0);
         engine().dirty[q.slot / 64].fetch_and(~(std::uint64_t{1} << (q.slot % 64)), std::memory_order_relaxed);
     }
     const unsigned low = q.qpn & low_mask();
@@ -266,6 +269,8 @@ result<qp_reply> qp_create(handle owner, const qp_request &request) noexcept
         q->qpn  = *qpn;
         engine().local_qps[q->device][q->qpn] = static_cast<std::uint16_t>(q->slot + 1);
         engine().routes[q->device][q->qpn]    = 1; // link 0 is the process itself
+        publish_qp(*q);
+        record(record_kind::qp_create, q->device, q->qpn, 0, 0, static_cast<unsigned>(q->type), q->sq_entries | std::uint64_t{q->rq_entries} << 32);
     }
     const unsigned low = q->qpn & low_mask();
     c->low_used[low / 64] |= std::uint64_t{1} << (low % 64);
@@ -310,7 +315,11 @@ status qp_modify(handle h, std::uint32_t attr_mask, const qp_attr &attr) noexcep
             return published;
     }
     const engine_guard engine_lock;
+    const qp_state     before = q->state;
     apply(*q, attr_mask, attr, to);
+    publish_qp(*q);
+    if (to != before)
+        record(record_kind::qp_state, q->device, q->qpn, 0, static_cast<unsigned>(to), static_cast<unsigned>(before), 0);
     return status::ok;
 }
 

@@ -69,9 +69,8 @@ sent transmit_send(op &o, link &l) noexcept
         counters_of(o.owner->device).tx_bytes += o.total;
     }
     SOFTEFA_POINT(payload_written);
-    l.channel->tx.commit(header_of(o, wire::pdu_kind::send, o.total));
+    link_commit(l, header_of(o, wire::pdu_kind::send, o.total));
     o.sent_to = l.channel->tx.head();
-    link_touch(l);
     if ((o.flags & wire::flag_ud) != 0) {
         op_complete(o, efa_status::ok);
         return sent::ended;
@@ -87,10 +86,9 @@ sent transmit_read(op &o, link &l) noexcept
     }
     if (l.reads_out >= limits::reads_per_link || l.channel->tx.reserve(0) == nullptr)
         return sent::blocked;
-    l.channel->tx.commit(header_of(o, wire::pdu_kind::read_req, 0));
+    link_commit(l, header_of(o, wire::pdu_kind::read_req, 0));
     o.sent_to = l.channel->tx.head();
     ++l.reads_out;
-    link_touch(l);
     return sent::yes;
 }
 
@@ -118,9 +116,8 @@ sent transmit_write(op &o, link &l, bool *moved_p) noexcept
         h.flags |= wire::flag_first;
     if (chunk == left)
         h.flags |= wire::flag_last;
-    l.channel->tx.commit(h);
+    link_commit(l, h);
     o.sent_to = l.channel->tx.head();
-    link_touch(l);
     o.progress += chunk;
     *moved_p = true;
     return chunk == left ? sent::yes : sent::blocked;
@@ -239,6 +236,8 @@ void requester_end(op &o, efa_status status) noexcept
     const bool ud = (o.flags & wire::flag_ud) != 0;
     if (ud)
         ++counters_of(o.owner->device).drop_ud_unreachable;
+    if (status == efa_status::bad_dest_qpn || status == efa_status::unreachable)
+        record(record_kind::no_owner, o.device, o.owner->qpn, o.dst_qpn, static_cast<unsigned>(status), 0, 0);
     op_complete(o, ud ? efa_status::ok : status);
 }
 

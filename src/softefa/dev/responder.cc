@@ -103,6 +103,8 @@ void answer(link &l, const wire::header &h, efa_status status) noexcept
     a.op      = h.op & ((std::uint64_t{1} << wire::ack::op_bits) - 1);
     a.status  = status;
     a.is_read = h.kind == wire::pdu_kind::read_req;
+    if (engine().record_data) [[unlikely]]
+        record(record_kind::ack_out, h.dst_device, h.dst_qpn, h.src_qpn, static_cast<unsigned>(status), h.op, 0);
     l.channel->acks_out.push(a);
     link_touch(l);
 }
@@ -397,8 +399,7 @@ bool serve_read_chunk(link &l, read_request &r) noexcept
     h.payload_size = chunk;
     h.address      = r.progress;
     h.length       = r.length;
-    l.channel->tx.commit(h);
-    link_touch(l);
+    link_commit(l, h);
     r.progress += chunk;
     counters_of(q->device).served_read_bytes += chunk;
     counters_of(q->device).served_read_ops += chunk == left;

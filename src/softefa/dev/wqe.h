@@ -85,4 +85,10 @@ constexpr std::uint64_t cqe_word0(std::uint16_t req_id, unsigned status, unsigne
 }
 inline constexpr std::uint64_t cqe_phase = std::uint64_t{1} << 24;
 
+// Its parts, for the recorder.
+constexpr unsigned cqe_req_id(std::uint64_t word0) noexcept { return word0 & 0xffff; }
+constexpr unsigned cqe_status(std::uint64_t word0) noexcept { return (word0 >> 16) & 0xff; }
+constexpr unsigned cqe_queue(std::uint64_t word0) noexcept { return (word0 >> 25) & 3; }
+constexpr unsigned cqe_qpn(std::uint64_t word0) noexcept { return (word0 >> 32) & 0xffff; }
+
 } // namespace softefa::dev::wqe

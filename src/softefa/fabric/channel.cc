@@ -1,6 +1,8 @@
 /* See channel.h. */
 #include "softefa/fabric/channel.h"
 
+#include "softefa/fabric/private_fd.h"
+
 #include <cerrno>
 #include <fcntl.h>
 #include <sys/syscall.h>
@@ -28,12 +30,12 @@ status channel_open_self(channel &c, std::uint64_t instance) noexcept
     auto own = segment_create(instance);
     if (!own)
         return own.error();
-    const long copy = syscall(SYS_fcntl, own->fd, F_DUPFD_CLOEXEC, 0);
+    const int copy = fd_duplicate_private(own->fd);
     if (copy == -1) {
         segment_close(*own);
         return status::limit;
     }
-    auto peer = segment_open_peer(static_cast<int>(copy), instance);
+    auto peer = segment_open_peer(copy, instance);
     if (!peer) {
         segment_close(*own);
         return peer.error();

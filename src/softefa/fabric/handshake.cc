@@ -1,6 +1,7 @@
 /* See handshake.h. */
 #include "softefa/fabric/handshake.h"
 
+#include "softefa/fabric/private_fd.h"
 #include "softefa/fabric/segment.h"
 
 #include <cerrno>
@@ -85,7 +86,7 @@ base::result<message> message_receive(int socket) noexcept
             raw_close(fds[i]);
         return size == 0 ? status::peer_gone : status::protocol;
     }
-    return message{kind, body.instance, body.to, fds[0], fds[1]};
+    return message{kind, body.instance, body.to, fd_settle_private(fds[0]), fd_settle_private(fds[1])};
 }
 
 bool peer_identify(int socket, int *pidfd_p) noexcept
@@ -96,7 +97,7 @@ bool peer_identify(int socket, int *pidfd_p) noexcept
     if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &who, &size) != 0 || who.uid != geteuid())
         return false;
     if (who.pid > 0)
-        *pidfd_p = static_cast<int>(syscall(SYS_pidfd_open, who.pid, 0u));
+        *pidfd_p = fd_settle_private(static_cast<int>(syscall(SYS_pidfd_open, who.pid, 0u)));
     return who.pid <= 0 || *pidfd_p >= 0 || errno != ESRCH; // it has ended already; without pidfds the socket says so
 }
 

@@ -1,6 +1,7 @@
 /* See registry.h. */
 #include "softefa/fabric/registry.h"
 
+#include "softefa/fabric/private_fd.h"
 #include "softefa/fabric/segment.h"
 
 #include <cerrno>
@@ -114,7 +115,7 @@ status registry::open(const char *folder, std::uint64_t instance) noexcept
     if (folder[0] == '\0')
         return status::ok;
     (void)!mkdir(folder, 0700);
-    folder_ = ::open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    folder_ = fd_settle_private(::open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
     struct stat about;
     if (folder_ < 0 || fstat(folder_, &about) != 0)
         return status::io_error;
@@ -128,8 +129,7 @@ status registry::open(const char *folder, std::uint64_t instance) noexcept
 void registry::close() noexcept
 {
     for (auto &fd : tables_) {
-        if (fd >= 0)
-            ::close(fd);
+        fd_close_private(fd);
         fd = -1;
     }
     if (listening_) {
@@ -138,8 +138,7 @@ void registry::close() noexcept
         unlinkat(folder_, name, 0);
     }
     listening_ = false;
-    if (folder_ >= 0)
-        ::close(folder_);
+    fd_close_private(folder_);
     folder_ = -1;
 }
 
@@ -151,7 +150,7 @@ int registry::table(unsigned device) noexcept
     if (tables_[device] < 0) {
         char name[16];
         std::snprintf(name, sizeof(name), "qpn.%u", device);
-        tables_[device] = openat(folder_, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        tables_[device] = fd_settle_private(openat(folder_, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)); // no lock is held yet
     }
     const int fd = tables_[device];
     pthread_mutex_unlock(&tables_lock_);
@@ -198,8 +197,10 @@ void registry::release(unsigned device, std::uint16_t qpn) noexcept
     lock_word(fd, off_t{qpn} * 8, F_UNLCK);
 }
 
-std::uint64_t registry::owner(unsigned device, std::uint16_t qpn) noexcept
+base::result<std::uint64_t> registry::owner(unsigned device, std::uint16_t qpn) noexcept
 {
+    if (folder_ < 0 || device >= devices)
+        return std::uint64_t{0};
     const int     fd = table(device);
     std::uint64_t id = 0;
     struct flock  range {};
@@ -207,9 +208,12 @@ std::uint64_t registry::owner(unsigned device, std::uint16_t qpn) noexcept
     range.l_whence = SEEK_SET;
     range.l_start  = off_t{qpn} * 8;
     range.l_len    = 8;
-    if (fd < 0 || fcntl(fd, F_GETLK, &range) != 0 || range.l_type == F_UNLCK)
-        return 0;
-    return pread(fd, &id, sizeof(id), off_t{qpn} * 8) == sizeof(id) ? id : 0;
+    // Out of descriptors or of locks says nothing about the destination: its work waits.
+    if (fd < 0 || fcntl(fd, F_GETLK, &range) != 0)
+        return status::no_resource;
+    if (range.l_type == F_UNLCK || pread(fd, &id, sizeof(id), off_t{qpn} * 8) != sizeof(id))
+        return std::uint64_t{0};
+    return id;
 }
 
 bool registry::address_of(std::uint64_t instance, const char *suffix, void *address, unsigned *size_p) const noexcept
@@ -247,10 +251,14 @@ base::result<int> registry::listen() noexcept
         return status::io_error;
     }
     listening_ = true;
-    return fd;
+    return fd_settle_private(fd);
 }
 
-base::result<int> registry::connect(std::uint64_t instance) noexcept { return connect_to(instance, ".sock"); }
+base::result<int> registry::connect(std::uint64_t instance) noexcept
+{
+    auto socket = connect_to(instance, ".sock");
+    return socket ? base::result<int>(fd_settle_private(*socket)) : socket;
+}
 
 base::result<int> registry::connect_to(std::uint64_t instance, const char *suffix) noexcept
 {

@@ -46,8 +46,9 @@ public:
     base::result<std::uint16_t> claim(unsigned device, const std::uint16_t *own, std::uint16_t low_mask,
                                       const std::uint64_t *low_used) noexcept;
     void release(unsigned device, std::uint16_t qpn) noexcept;
-    /// Instance that owns a QPN now; 0: no live process does. QPNs of this process are not seen.
-    std::uint64_t owner(unsigned device, std::uint16_t qpn) noexcept;
+    /// Instance that owns a QPN now; 0: no live process does. QPNs of this process are not seen. no_resource: this process is short of
+    /// something, ask again later.
+    base::result<std::uint64_t> owner(unsigned device, std::uint16_t qpn) noexcept;
 
     /// The listening socket of this instance, non-blocking. Removes sockets that killed processes left behind.
     base::result<int> listen() noexcept;

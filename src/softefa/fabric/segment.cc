@@ -1,6 +1,8 @@
 /* See segment.h. */
 #include "softefa/fabric/segment.h"
 
+#include "softefa/fabric/private_fd.h"
+
 #include <cerrno>
 #include <fcntl.h>
 #include <linux/memfd.h>
@@ -36,8 +38,7 @@ void raw_munmap(void *address, std::size_t size) noexcept
 
 void raw_close(int fd) noexcept
 {
-    if (fd >= 0)
-        syscall(SYS_close, fd);
+    fd_close_private(fd);
 }
 
 bool raw_may_write_to(std::uint64_t size) noexcept
@@ -52,7 +53,7 @@ int raw_memfd(const char *name, bool sealing) noexcept
     long           fd    = syscall(SYS_memfd_create, name, flags | MFD_NOEXEC_SEAL);
     if (fd == -1 && errno == EINVAL) // before Linux 6.3
         fd = syscall(SYS_memfd_create, name, flags);
-    return static_cast<int>(fd);
+    return fd_settle_private(static_cast<int>(fd));
 }
 
 base::result<segment> segment_create(std::uint64_t instance, std::uint32_t may_cut) noexcept

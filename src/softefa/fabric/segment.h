@@ -28,7 +28,7 @@ void segment_close(segment &s) noexcept;
 void *raw_mmap(std::size_t size, int prot, int flags, int fd, std::uint64_t offset) noexcept; ///< null on failure
 void  raw_munmap(void *address, std::size_t size) noexcept;
 int   raw_memfd(const char *name, bool sealing) noexcept;
-void  raw_close(int fd) noexcept;
+void  raw_close(int fd) noexcept; ///< also of private descriptors, as are those of raw_memfd (private_fd.h)
 /// False: RLIMIT_FSIZE is lower, and making a file that large would raise SIGXFSZ in the host.
 bool  raw_may_write_to(std::uint64_t size) noexcept;
 

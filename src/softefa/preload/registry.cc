@@ -7,6 +7,8 @@
  */
 #include "softefa/preload/registry.h"
 
+#include "softefa/observe/published.h"
+#include "softefa/preload/sysfs_counters.h"
 #include "softefa/preload/sysfs_tree.h"
 #include "softefa/uverbs/fd_marks.h"
 
@@ -131,7 +133,14 @@ membership lock_choice(int fd, const char *ours, const char *path, char *error, 
     return membership::refused;
 }
 
-/// Folders that nobody can be using: called while this process is the only member.
+/// `softefa clean` takes a domain that nobody lives in away, its lock with it: who waited for that lock begins anew.
+bool was_removed(int fd)
+{
+    struct stat st;
+    return fstatat(fd, "", &st, AT_EMPTY_PATH) != 0 || st.st_nlink == 0;
+}
+
+/// What killed processes left and nobody can be using: called while this process is the only member.
 void remove_old_trees(int folder_fd, const char *current)
 {
     const int fd = openat(folder_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -143,6 +152,8 @@ void remove_old_trees(int folder_fd, const char *current)
         const bool tree = strncmp(entry->d_name, "tree-", 5) == 0 || strncmp(entry->d_name, "building-", 9) == 0;
         if (tree && strcmp(entry->d_name, current) != 0) {
             remove_tree(folder_fd, entry->d_name);
+        } else if (const char *end = strrchr(entry->d_name, '.'); end != nullptr && strcmp(end, observe::link_suffix) == 0) {
+            unlinkat(folder_fd, entry->d_name, 0);
         }
     }
     closedir(folder);
@@ -193,28 +204,39 @@ void join_once()
     int fd    = -1;
     joined.ok = registry_enter(*s, &fd, joined.error, sizeof(joined.error));
     if (joined.ok) {
+        sysfs_counters_start();
         joined.lock_fd = uverbs::fd_make_private(fd);
     }
 }
 
 } // namespace
 
-bool registry_enter(const settings &values, int *lock_fd_p, char *error, std::size_t error_size) noexcept
+namespace {
+
+enum class entry { member, refused, again };
+
+entry enter_once(const settings &values, int *lock_fd_p, char *error, std::size_t error_size)
 {
     const char *path      = values.registry_dir.c_str();
     const int   folder_fd = open_folder(path, error, error_size);
     if (folder_fd < 0) {
-        return false;
+        return entry::refused;
     }
     const int fd = openat(folder_fd, "domain", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0) {
+        const bool removed = errno == ENOENT; // between the two opens
         snprintf(error, error_size, "cannot open %s/domain: %s", path, strerror(errno));
         close_raw(folder_fd);
-        return false;
+        return removed ? entry::again : entry::refused;
     }
     char ours[choice_size];
     settings_signature(values, ours, sizeof(ours));
     membership role = lock_choice(fd, ours, path, error, error_size);
+    if (role != membership::refused && was_removed(fd)) {
+        close_raw(fd);
+        close_raw(folder_fd);
+        return entry::again;
+    }
     if (role != membership::refused) {
         const int failure = publish_tree(folder_fd, values, role == membership::first);
         if (failure != 0) {
@@ -236,10 +258,21 @@ bool registry_enter(const settings &values, int *lock_fd_p, char *error, std::si
     close_raw(folder_fd);
     if (role == membership::refused) {
         close_raw(fd);
-        return false;
+        return entry::refused;
     }
     *lock_fd_p = fd;
-    return true;
+    return entry::member;
+}
+
+} // namespace
+
+bool registry_enter(const settings &values, int *lock_fd_p, char *error, std::size_t error_size) noexcept
+{
+    entry outcome = entry::again;
+    for (unsigned tries = 0; tries < 16 && outcome == entry::again; ++tries) {
+        outcome = enter_once(values, lock_fd_p, error, error_size);
+    }
+    return outcome == entry::member;
 }
 
 bool registry_join(const char **error_p) noexcept

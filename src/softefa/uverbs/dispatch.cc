@@ -43,6 +43,47 @@ const write_spec *find_write(std::uint32_t command)
     return nullptr;
 }
 
+/// In a refusal's record, the object number that stands for the older interface.
+constexpr unsigned write_object = 0xffff;
+
+/// Queries of the device itself and completion channels are answered without it; everything else is a command to it.
+bool reaches_device(const method_spec &m)
+{
+    return m.object != UVERBS_OBJECT_ASYNC_EVENT && (m.object != UVERBS_OBJECT_DEVICE || m.method == UVERBS_METHOD_GET_CONTEXT);
+}
+
+bool reaches_device(const write_spec &w)
+{
+    return w.command == IB_USER_VERBS_CMD_ALLOC_PD || w.command == IB_USER_VERBS_CMD_REG_MR || w.command == IB_USER_VERBS_CMD_CREATE_AH ||
+           w.command == IB_USER_VERBS_CMD_MODIFY_QP || w.command == IB_USER_VERBS_CMD_QUERY_QP;
+}
+
+dev::command_kind created_by(const method_spec &m)
+{
+    using kind = dev::command_kind;
+    if (m.object == UVERBS_OBJECT_DEVICE && m.method == UVERBS_METHOD_GET_CONTEXT) {
+        return kind::context;
+    }
+    if (m.object == UVERBS_OBJECT_CQ && m.method == UVERBS_METHOD_CQ_CREATE) {
+        return kind::cq;
+    }
+    if (m.object == UVERBS_OBJECT_QP && m.method == UVERBS_METHOD_QP_CREATE) {
+        return kind::qp;
+    }
+    return m.object == UVERBS_OBJECT_MR && m.method == UVERBS_METHOD_REG_DMABUF_MR ? kind::mr : kind::other;
+}
+
+dev::command_kind created_by(const write_spec &w)
+{
+    using kind = dev::command_kind;
+    switch (w.command) {
+    case IB_USER_VERBS_CMD_ALLOC_PD: return kind::pd;
+    case IB_USER_VERBS_CMD_REG_MR: return kind::mr;
+    case IB_USER_VERBS_CMD_CREATE_AH: return kind::ah;
+    default: return kind::other;
+    }
+}
+
 } // namespace
 
 int dispatch(open_file &file, std::uint64_t argument) noexcept
@@ -56,7 +97,14 @@ int dispatch(open_file &file, std::uint64_t argument) noexcept
         return EINVAL;
     }
     error = command.resolve(file);
-    return error != 0 ? error : command.method().handler(file, command);
+    if (error == 0) {
+        error = command.method().handler(file, command);
+    }
+    const method_spec &m = command.method();
+    if (m.object != UVERBS_OBJECT_DEVICE || m.method != UVERBS_METHOD_INVOKE_WRITE) { // which has counted what it carried
+        dev::command_done(file.device_index, reaches_device(m), created_by(m), m.object, m.method, error);
+    }
+    return error;
 }
 
 int invoke_write(open_file &file, request &command) noexcept
@@ -72,7 +120,9 @@ int invoke_write(open_file &file, request &command) noexcept
     if (row->needs_context && context_of(file) == 0) {
         return EINVAL;
     }
-    return row->handler(file, command);
+    const int error = row->handler(file, command);
+    dev::command_done(file.device_index, reaches_device(*row), created_by(*row), write_object, row->command & 0xffff, error);
+    return error;
 }
 
 dev::handle context_of(const open_file &file) noexcept { return file.context.load(std::memory_order_acquire); }

@@ -13,8 +13,6 @@
 namespace softefa::uverbs {
 namespace {
 
-constexpr int private_fd_min = 200; ///< above what programs with select() or fixed tables use, below common limits
-
 class bit_map {
 public:
     bool test(int fd) const noexcept { return (words_[fd / 64].load(std::memory_order_relaxed) >> (fd % 64) & 1) != 0; }
@@ -33,15 +31,12 @@ private:
 };
 
 bit_map handed_out;
-bit_map private_fds;
 
 bool in_range(int fd) { return fd >= 0 && fd < fd_mark_max; }
 
 } // namespace
 
 bool fd_is_handed_out(int fd) noexcept { return in_range(fd) ? handed_out.test(fd) : fd >= 0; }
-
-bool fd_is_private(int fd) noexcept { return in_range(fd) && private_fds.test(fd); }
 
 void fd_mark_handed_out(int fd) noexcept
 {
@@ -70,44 +65,10 @@ bool fd_identify(int fd, inode *identity_p) noexcept
     return ok;
 }
 
-int fd_duplicate_private(int fd) noexcept
-{
-    int copy = fcntl(fd, F_DUPFD_CLOEXEC, private_fd_min);
-    if (copy < 0) {
-        copy = fcntl(fd, F_DUPFD_CLOEXEC, 3); // a low RLIMIT_NOFILE
-    }
-    if (in_range(copy)) {
-        private_fds.set(copy);
-    }
-    return copy;
-}
-
-int fd_make_private(int fd) noexcept
-{
-    const int copy = fd_duplicate_private(fd);
-    if (copy >= 0) {
-        syscall(SYS_close, fd);
-    }
-    return copy;
-}
-
-void fd_close_private(int fd) noexcept
-{
-    if (fd < 0) {
-        return;
-    }
-    if (in_range(fd)) {
-        private_fds.clear(fd);
-    }
-    const int saved_errno = errno;
-    syscall(SYS_close, fd);
-    errno = saved_errno;
-}
-
 void fd_marks_forked() noexcept
 {
     handed_out.clear_all();
-    private_fds.clear_all();
+    fabric::private_fds_forked();
 }
 
 } // namespace softefa::uverbs

@@ -66,14 +66,14 @@ TEST_F(registry_test, owner_is_seen_by_others_until_it_is_killed)
     ASSERT_NE(qpn, 0u);
     registry r;
     ASSERT_EQ(r.open(folder.c_str(), 43), base::status::ok);
-    EXPECT_EQ(r.owner(3, static_cast<std::uint16_t>(qpn)), 42u);
-    EXPECT_EQ(r.owner(2, static_cast<std::uint16_t>(qpn)), 0u) << "another device has QPNs of its own";
+    EXPECT_EQ(*r.owner(3, static_cast<std::uint16_t>(qpn)), 42u);
+    EXPECT_EQ(*r.owner(2, static_cast<std::uint16_t>(qpn)), 0u) << "another device has QPNs of its own";
     for (unsigned i = 0; i < 65536; ++i) // only that QPN is left: taken
         own[i] = i == qpn ? 0 : 1;
     EXPECT_EQ(r.claim(3, own, 255, low_used).error(), base::status::limit);
     other.kill(SIGKILL);
     other.reap();
-    EXPECT_EQ(r.owner(3, static_cast<std::uint16_t>(qpn)), 0u);
+    EXPECT_EQ(*r.owner(3, static_cast<std::uint16_t>(qpn)), 0u);
     auto taken = r.claim(3, own, 255, low_used);
     ASSERT_TRUE(static_cast<bool>(taken));
     EXPECT_EQ(*taken, qpn);
@@ -100,10 +100,10 @@ TEST_F(registry_test, forked_child_does_not_keep_a_qpn)
     ASSERT_TRUE(owner_process.end.get(&qpn));
     registry r;
     ASSERT_EQ(r.open(folder.c_str(), 43), base::status::ok);
-    EXPECT_EQ(r.owner(0, static_cast<std::uint16_t>(qpn)), 42u);
+    EXPECT_EQ(*r.owner(0, static_cast<std::uint16_t>(qpn)), 42u);
     owner_process.kill(SIGKILL);
     owner_process.reap();
-    EXPECT_EQ(r.owner(0, static_cast<std::uint16_t>(qpn)), 0u);
+    EXPECT_EQ(*r.owner(0, static_cast<std::uint16_t>(qpn)), 0u);
     owner_process.end.put_word(1);
 }
 

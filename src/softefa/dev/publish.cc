@@ -1,0 +1,356 @@
+/* See publish.h. */
+#include "softefa/dev/publish.h"
+
+#include "softefa/dev/configure.h"
+#include "softefa/dev/record.h"
+#include "softefa/fabric/private_fd.h"
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <ctime>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifndef F_SEAL_FUTURE_WRITE
+#define F_SEAL_FUTURE_WRITE 0x0010
+#endif
+
+namespace softefa::dev {
+
+namespace {
+
+using observe::published;
+
+constexpr base::time_ns tick = base::sec(1);
+
+published   *page    = nullptr; ///< null: nothing is published
+std::size_t  size    = 0;       ///< bytes of the mapping
+unsigned     mask    = 0;       ///< entries of the recorder - 1
+int          file    = -1;
+char         link_name[160];    ///< "" = no link
+pid_t        process = 0;       ///< that publishes
+std::atomic<counters_sink> sink = nullptr;
+pthread_mutex_t sink_lock = PTHREAD_MUTEX_INITIALIZER;
+
+base::time_ns last_tick  = 0;
+std::uint64_t last_total = 0;
+
+unsigned wanted_records() noexcept
+{
+    const settings &s = settings_in_force();
+    return s.record_mode == 0 ? 0 : std::bit_floor(std::min(s.record_count, observe::record_count_max));
+}
+
+/// A link that names the memory by way of /proc; the name says in which PID namespace that is true.
+void make_link(std::uint64_t instance) noexcept
+{
+    const std::string &folder = settings_in_force().registry_dir;
+    struct stat        space{};
+    char               target[48];
+    link_name[0] = '\0';
+    if (folder.empty())
+        return;
+    (void)!::stat("/proc/self/ns/pid", &space);
+    const int length = std::snprintf(link_name, sizeof(link_name), "%s/%016llx.%llx%s", folder.c_str(), static_cast<unsigned long long>(instance),
+                                     static_cast<unsigned long long>(space.st_ino), observe::link_suffix);
+    std::snprintf(target, sizeof(target), "/proc/%d/fd/%d", static_cast<int>(getpid()), file);
+    if (length >= static_cast<int>(sizeof(link_name)) || symlink(target, link_name) != 0)
+        link_name[0] = '\0';
+}
+
+void copy_text(char *to, std::size_t room, const char *from) noexcept
+{
+    std::snprintf(to, room, "%s", from);
+}
+
+void describe(published &p, std::uint64_t instance, unsigned records) noexcept
+{
+    constexpr const char *profiles[] = {"efa0", "efa1", "efa2", "efa3"};
+    const settings       &s          = settings_in_force();
+    timespec              real{};
+    clock_gettime(CLOCK_REALTIME, &real);
+    p.magic         = observe::magic;
+    p.version       = observe::version;
+    p.size          = static_cast<std::uint32_t>(size);
+    p.device_count  = s.device_count;
+    p.instance      = instance;
+    p.pid           = getpid();
+    p.record_mode   = s.record_mode;
+    p.record_count  = records;
+    p.start_real_ns = static_cast<std::uint64_t>(real.tv_sec) * 1'000'000'000u + static_cast<std::uint64_t>(real.tv_nsec);
+    p.start_mono_ns = base::clock_now_ns();
+    copy_text(p.program, sizeof(p.program), program_invocation_short_name);
+    copy_text(p.domain, sizeof(p.domain), s.domain.c_str());
+    copy_text(p.profile, sizeof(p.profile), profiles[static_cast<unsigned>(s.device_profile) & 3]);
+}
+
+/// The file, mapped; null and nothing left behind if that fails.
+published *make_page(unsigned records) noexcept
+{
+    size = observe::published_size(records);
+    if (!fabric::raw_may_write_to(size))
+        return nullptr;
+    file = fabric::raw_memfd(observe::memfd_name, true);
+    if (file < 0)
+        return nullptr;
+    void *base = nullptr;
+    if (syscall(SYS_ftruncate, file, size) == 0)
+        base = fabric::raw_mmap(size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    if (base == nullptr || syscall(SYS_fcntl, file, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0) {
+        fabric::raw_munmap(base, size);
+        fabric::raw_close(file);
+        file = -1;
+        return nullptr;
+    }
+    // Nobody else may write it, also not through /proc; kernels before 5.1 do not know this seal and rely on the reader's manners.
+    (void)!syscall(SYS_fcntl, file, F_ADD_SEALS, F_SEAL_FUTURE_WRITE);
+    (void)!syscall(SYS_fcntl, file, F_ADD_SEALS, F_SEAL_SEAL);
+    return static_cast<published *>(base);
+}
+
+/// Scope of a change of the tables. Engine lock held.
+class changing {
+public:
+    explicit changing(published &p) noexcept : page_(p)
+    {
+        page_.sequence.store(page_.sequence.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+        std::atomic_thread_fence(std::memory_order_release);
+    }
+    ~changing()
+    {
+        page_.snapshot_mono_ns = base::clock_now_ns();
+        page_.sequence.store(page_.sequence.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+    }
+    changing(const changing &)            = delete;
+    changing &operator=(const changing &) = delete;
+
+private:
+    published &page_;
+};
+
+std::uint32_t behind(const std::atomic<std::uint32_t> *doorbell, std::uint16_t consumed, std::uint32_t most) noexcept
+{
+    if (doorbell == nullptr)
+        return 0;
+    const auto count = static_cast<std::uint16_t>(static_cast<std::uint16_t>(doorbell->load(std::memory_order_relaxed)) - consumed);
+    return std::min<std::uint32_t>(count, most);
+}
+
+void fill_row(observe::qp_row &row, const qp &q) noexcept
+{
+    row.qpn       = q.qpn;
+    row.live      = 1;
+    row.device    = q.device;
+    row.type      = static_cast<std::uint8_t>(q.type);
+    row.state     = static_cast<std::uint8_t>(q.state);
+    row.send_size = q.sq_entries;
+    row.send_used = q.sq_entries - std::min(q.free_ops, q.sq_entries) + behind(q.sq_doorbell, q.sq_consumed, q.sq_entries);
+    row.recv_size = q.rq_entries;
+    row.recv_used = behind(q.rq_doorbell, q.rq_consumed, q.rq_entries);
+}
+
+std::uint16_t length(const op_list &list) noexcept
+{
+    std::uint32_t count = 0;
+    for (const op *o = list.head; o != nullptr && count < 65535; o = o->next)
+        ++count;
+    return static_cast<std::uint16_t>(count);
+}
+
+void fill_row(observe::link_row &row, const link &l) noexcept
+{
+    row.instance     = l.channel->instance;
+    row.failed       = l.failed;
+    row.is_self      = l.channel->is_self;
+    row.reads_out    = static_cast<std::uint16_t>(l.reads_out);
+    row.reads_served = static_cast<std::uint16_t>(l.read_count);
+    row.waiting      = static_cast<std::uint16_t>(std::min(length(l.pending) + length(l.pending_reads) + length(l.writes), 65535));
+}
+
+void snapshot() noexcept
+{
+    const engine_guard guard;
+    if (page == nullptr)
+        return;
+    engine_state  &e = engine();
+    const changing scope(*page);
+    objects().qps.for_each([](qp &q) {
+        if (q.sq_entries != 0 || q.rq_entries != 0)
+            fill_row(page->qps[q.slot], q);
+    });
+    for (unsigned i = 0; i < limits::links; ++i) {
+        if (i < e.link_count && e.links[i] != nullptr)
+            fill_row(page->links[i], *e.links[i]);
+        else if (page->links[i].instance != 0)
+            page->links[i] = {};
+    }
+    page->peers_connected = e.peers.peers_connected;
+    page->peers_gone      = e.peers.peers_gone;
+    page->peers_failed    = e.peers.peers_failed;
+    page->parked          = length(e.parked);
+    page->helper_asleep   = e.asleep.load(std::memory_order_relaxed);
+    if (e.peers.last_failure != nullptr)
+        copy_text(page->last_failure, sizeof(page->last_failure), e.peers.last_failure);
+}
+
+/// Changes whenever anything was counted.
+std::uint64_t total() noexcept
+{
+    const engine_state &e   = engine();
+    std::uint64_t       sum = e.peers.peers_connected + e.peers.peers_gone;
+    for (unsigned d = 0; d < settings_in_force().device_count && d < limits::devices; ++d) {
+        const auto *cells = reinterpret_cast<const std::uint64_t *>(&e.counters[d]);
+        for (unsigned i = 0; i < device_counter_count; ++i)
+            sum += __atomic_load_n(&cells[i], __ATOMIC_RELAXED);
+    }
+    return sum;
+}
+
+void run_sink() noexcept
+{
+    const counters_sink to = sink.load(std::memory_order_acquire);
+    if (to == nullptr || pthread_mutex_trylock(&sink_lock) != 0)
+        return;
+    for (unsigned d = 0; d < settings_in_force().device_count && d < limits::devices; ++d)
+        to(d, engine().counters[d]);
+    pthread_mutex_unlock(&sink_lock);
+}
+
+} // namespace
+
+void publish_open(std::uint64_t instance) noexcept
+{
+    const int      saved   = errno;
+    const unsigned records = wanted_records();
+    published     *fresh   = make_page(records);
+    process = getpid();
+    if (fresh != nullptr) {
+        describe(*fresh, instance, records);
+        const engine_guard guard;
+        std::memcpy(fresh->counters, engine().counters, sizeof(fresh->counters));
+        engine().counters    = fresh->counters;
+        engine().record_data = records != 0 && settings_in_force().record_mode > 1;
+        mask                 = records - 1;
+        page                 = fresh;
+    }
+    if (fresh != nullptr)
+        make_link(instance);
+    errno = saved;
+}
+
+void publish_close() noexcept
+{
+    const int saved = errno;
+    run_sink();
+    published *old = nullptr;
+    {
+        const engine_guard guard;
+        old = page;
+        if (old != nullptr)
+            std::memcpy(unpublished_counters, old->counters, sizeof(old->counters));
+        engine().counters    = unpublished_counters;
+        engine().record_data = false;
+        page                 = nullptr;
+    }
+    if (old != nullptr && link_name[0] != '\0')
+        (void)!unlink(link_name);
+    link_name[0] = '\0';
+    fabric::raw_munmap(old, size);
+    fabric::raw_close(file);
+    file  = -1;
+    errno = saved;
+}
+
+void publish_forked() noexcept
+{
+    std::memset(unpublished_counters, 0, sizeof(unpublished_counters));
+    engine().counters    = unpublished_counters;
+    engine().record_data = false;
+    page                 = nullptr; // the mapping stays: unmapping is not for a fork handler
+    link_name[0]         = '\0';
+    file                 = -1;
+    last_tick = last_total = 0;
+    pthread_mutex_init(&sink_lock, nullptr);
+}
+
+void publish_qp(const qp &q) noexcept
+{
+    if (page == nullptr)
+        return;
+    const changing scope(*page);
+    fill_row(page->qps[q.slot], q);
+}
+
+void publish_qp_gone(const qp &q) noexcept
+{
+    if (page == nullptr)
+        return;
+    const changing scope(*page);
+    page->qps[q.slot] = {};
+}
+
+void publish_contexts(unsigned count) noexcept
+{
+    const engine_guard guard;
+    if (page != nullptr)
+        page->contexts = count;
+}
+
+base::time_ns publish_tick() noexcept
+{
+    const std::uint64_t sum = total();
+    if (sum == last_total && last_tick != 0)
+        return ~base::time_ns{0};
+    const base::time_ns now = base::clock_now_ns();
+    if (last_tick != 0 && now - last_tick < tick)
+        return tick - (now - last_tick);
+    last_tick  = now;
+    last_total = sum;
+    snapshot();
+    run_sink();
+    return ~base::time_ns{0};
+}
+
+void command_done(unsigned device, bool counted, command_kind creates, unsigned object, unsigned method, int error) noexcept
+{
+    if (engine().dead.load(std::memory_order_relaxed))
+        return;
+    const engine_guard guard;
+    device_counters   &n = counters_of(device);
+    n.commands += counted;
+    if (error == 0)
+        return;
+    n.command_errors += counted;
+    switch (creates) {
+    case command_kind::context: ++n.context_errors; break;
+    case command_kind::pd: ++n.pd_errors; break;
+    case command_kind::mr: ++n.mr_errors; break;
+    case command_kind::ah: ++n.ah_errors; break;
+    case command_kind::cq: ++n.cq_errors; break;
+    case command_kind::qp: ++n.qp_errors; break;
+    case command_kind::other: break;
+    }
+    record(record_kind::command_refused, device, 0, 0, 0, std::uint64_t{object} << 16 | method, static_cast<unsigned>(error));
+}
+
+void publish_to(counters_sink to) noexcept { sink.store(to, std::memory_order_release); }
+
+void record(record_kind kind, unsigned device, unsigned qpn, unsigned peer_qpn, unsigned status, std::uint64_t a, std::uint64_t b) noexcept
+{
+    if (page == nullptr || page->record_count == 0)
+        return;
+    const std::uint64_t at = page->record_head.load(std::memory_order_relaxed);
+    observe::record    &r  = page->records[at & mask];
+    r = {base::clock_now_ns(), static_cast<std::uint16_t>(kind), static_cast<std::uint16_t>(qpn), static_cast<std::uint16_t>(peer_qpn),
+         static_cast<std::uint8_t>(device), static_cast<std::uint8_t>(status), a, b};
+    page->record_head.store(at + 1, std::memory_order_release);
+}
+
+} // namespace softefa::dev

@@ -1,0 +1,34 @@
+/* Publishing what this process does: counters, queue pairs, peers and the recorder, where `softefa status` reads them.
+ *
+ * Owns: the sealed memfd of observe/published.h and its link in the domain's folder, and handing counters to whoever shows them elsewhere (the
+ * sysfs tree). A process that cannot publish (no folder, no descriptor, RLIMIT_FSIZE) counts in private memory and works like any other.
+ *
+ *   PUB-3  single writer: counters, tables and records are written under the engine lock only.
+ */
+#pragma once
+
+#include "base/clock.h"
+#include "softefa/dev/engine_state.h"
+
+namespace softefa::dev {
+
+/// First context of the process, and last one gone. Control lock held, engine lock not held.
+void publish_open(std::uint64_t instance) noexcept;
+void publish_close() noexcept;
+/// In a forked child: the parent's memory is not written any more.
+void publish_forked() noexcept;
+
+/// One row. Engine lock held.
+void publish_qp(const qp &q) noexcept;
+void publish_qp_gone(const qp &q) noexcept;
+void publish_contexts(unsigned count) noexcept;
+
+/// Helper thread, now and then: brings tables and sinks up to date, at most once a second. Returns when it wants to be called again;
+/// ~0: when something has happened.
+base::time_ns publish_tick() noexcept;
+
+/// Shows the counters of one device elsewhere; called without locks, never by two threads at once.
+using counters_sink = void (*)(unsigned device, const device_counters &now) noexcept;
+void publish_to(counters_sink sink) noexcept;
+
+} // namespace softefa::dev

@@ -1,0 +1,93 @@
+/* See private_fd.h. */
+#include "softefa/fabric/private_fd.h"
+
+#include <atomic>
+#include <bit>
+#include <cerrno>
+#include <cstdint>
+#include <fcntl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+namespace softefa::fabric {
+namespace {
+
+constexpr int private_fd_min = 200; ///< above what programs with select() or fixed tables use, below common limits
+
+std::atomic<std::uint64_t> marks[fd_mark_max / 64];
+
+bool in_range(int fd) noexcept { return fd >= 0 && fd < fd_mark_max; }
+std::uint64_t bit(int fd) noexcept { return std::uint64_t{1} << (fd % 64); }
+
+} // namespace
+
+bool fd_is_private(int fd) noexcept { return in_range(fd) && (marks[fd / 64].load(std::memory_order_relaxed) & bit(fd)) != 0; }
+
+int fd_next_private(int first, int last) noexcept
+{
+    for (int at = first < 0 ? 0 : first; at <= last && at < fd_mark_max;) {
+        const std::uint64_t word = marks[at / 64].load(std::memory_order_relaxed) & ~(bit(at) - 1);
+        if (word != 0) {
+            const int found = at / 64 * 64 + std::countr_zero(word);
+            return found <= last ? found : -1;
+        }
+        at = (at / 64 + 1) * 64;
+    }
+    return -1;
+}
+
+int fd_mark_private(int fd) noexcept
+{
+    if (in_range(fd)) {
+        marks[fd / 64].fetch_or(bit(fd), std::memory_order_relaxed);
+    }
+    return fd;
+}
+
+int fd_duplicate_private(int fd) noexcept
+{
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, private_fd_min);
+    if (copy < 0) {
+        copy = fcntl(fd, F_DUPFD_CLOEXEC, 3); // a low RLIMIT_NOFILE
+    }
+    return fd_mark_private(copy);
+}
+
+int fd_make_private(int fd) noexcept
+{
+    const int copy = fd_duplicate_private(fd);
+    if (copy >= 0) {
+        syscall(SYS_close, fd);
+    }
+    return copy;
+}
+
+int fd_settle_private(int fd) noexcept
+{
+    const int saved_errno = errno;
+    const int moved       = fd >= 0 ? fd_make_private(fd) : -1;
+    errno                 = saved_errno;
+    return moved >= 0 ? moved : fd_mark_private(fd);
+}
+
+void fd_close_private(int fd) noexcept
+{
+    if (fd < 0) {
+        return;
+    }
+    if (in_range(fd)) {
+        marks[fd / 64].fetch_and(~bit(fd), std::memory_order_relaxed);
+    }
+    const int saved_errno = errno;
+    syscall(SYS_close, fd);
+    errno = saved_errno;
+}
+
+void private_fds_forked() noexcept
+{
+    for (auto &word : marks) {
+        word.store(0, std::memory_order_relaxed);
+    }
+}
+
+} // namespace softefa::fabric

@@ -1,0 +1,32 @@
+/* File descriptors that only we use, in a process that is not ours.
+ *
+ * Owns: a bit map over descriptor numbers. A program that closes every descriptor it can count to must not close these: the engine would
+ * then write events and wake-ups into whatever file gets the number next, and one close of the QPN table drops the locks that own the
+ * process's QPNs. preload's close() and close_range() leave marked numbers alone.
+ * Refuses to know: what a descriptor is for.
+ */
+#pragma once
+
+namespace softefa::fabric {
+
+constexpr int fd_mark_max = 65536; ///< higher numbers cannot be marked
+
+bool fd_is_private(int fd) noexcept;
+/// The lowest private number in [first, last], or -1.
+int fd_next_private(int first, int last) noexcept;
+
+/// Marks `fd` where it is; -1 passes through.
+int fd_mark_private(int fd) noexcept;
+/// Moves `fd` to a private number out of the application's way; the old number is closed. -1 and errno: `fd` is unchanged.
+int fd_make_private(int fd) noexcept;
+/// The same, but keeps `fd`.
+int fd_duplicate_private(int fd) noexcept;
+/// Moves `fd` if that is possible and marks it where it is otherwise; -1 passes through, errno preserved.
+int fd_settle_private(int fd) noexcept;
+/// Raw close, errno preserved; the number is the application's again. -1 is nothing.
+void fd_close_private(int fd) noexcept;
+
+/// In a forked child nothing is ours any more.
+void private_fds_forked() noexcept;
+
+} // namespace softefa::fabric
