@@ -182,6 +182,13 @@ ucs_config_field_t uct_srd_md_config_table[] = {
     {"FORK_INIT", "try", "Make verbs safe to use in a process that forks, with ibv_fork_init().",
      offsetof(uct_srd_md_config_t, fork_init), UCS_CONFIG_TYPE_TERNARY},
 
+    {"INVALIDATE", "y",
+     "Let UCP take keys back when a peer fails, which it asks for before it lets peers\n"
+     "access memory directly on endpoints with error handling. Rests on the device to\n"
+     "end remote access before it has deregistered the memory, as the kernel does when\n"
+     "it releases the pages. With n, large messages of such endpoints are copied.",
+     offsetof(uct_srd_md_config_t, invalidate), UCS_CONFIG_TYPE_BOOL},
+
     {"REQUIRE_DIR", "",
      "Folder in which every interface leaves the number of bytes it carried when it\n"
      "closes; set by 'ucx-srd run --require'.",
@@ -232,6 +239,7 @@ ucs_status_t uct_srd_md_open(uct_component *component, const char *md_name, cons
         goto err_free;
     }
     uct_srd_device_local_cpus(md->verbs, &md->local_cpus);
+    md->offers_invalidate = config->invalidate && (md->attr.caps & (UCT_SRD_CAP_RDMA_READ | UCT_SRD_CAP_RDMA_WRITE)) != 0; // HA-5
 
     md->pd = ibv_alloc_pd(md->verbs);
     if (md->pd == nullptr) {

@@ -41,7 +41,7 @@ typedef struct uct_srd_md {
     ucs_rcache_t          *rcache;   ///< null when registrations are not cached
     ucs_linear_func_t      reg_cost; ///< seconds, as a function of the size
     uct_srd_md_counters_t  counters;
-    bool                   offers_invalidate; ///< off until one-sided operations make it matter; set by md_open
+    bool                   offers_invalidate; ///< deregistration is told when remote access has ended; set by md_open
     ucs_cpu_set_t          local_cpus; ///< near the device; all of them if sysfs does not say
 } uct_srd_md_t;
 
@@ -91,6 +91,7 @@ typedef struct uct_srd_md_config {
     uct_md_config_t super;
     int             reg_cache;          ///< ucs_ternary_auto_value_t
     int             fork_init;          ///< ucs_ternary_auto_value_t
+    int             invalidate;         ///< bool
     char           *require_dir;        ///< documented here, read by the interface when it closes
     int             abi_check;          ///< documented here, read by srd_component.cc before any table exists
     unsigned long   rcache_max_regions;
