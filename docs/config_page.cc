@@ -34,6 +34,7 @@ constexpr note notes[] = {
     {"MEM_REG_GROWTH", "0.1", "told to UCP while nothing is cached"},
     {"RCACHE_OVERHEAD", "0.1", "told to UCP while the cache is used"},
     {"FORK_INIT", "0.1", "not needed, and not done, where the kernel copies pinned pages at fork"},
+    {"INVALIDATE", "0.2", "a device with one-sided operations"},
     {"REQUIRE_DIR", "0.1", "environment only"},
     {"ABI_CHECK", "0.1", "environment only"},
     // interface

@@ -162,6 +162,58 @@ TEST(srd_tx_window, push_held_stays_held_until_refresh)
     EXPECT_TRUE(w.refresh());
 }
 
+TEST(srd_tx_window, admit_one_lets_one_push_through_and_is_held_again)
+{
+    window w(16, 2);
+    record r[2];
+
+    w.hold();
+    for (record &one : r) {
+        ASSERT_TRUE(w.may_send());
+        w.admit_one();
+        ASSERT_TRUE(w.can_send());
+        w.push(&one);
+        EXPECT_FALSE(w.can_send());
+    }
+    EXPECT_FALSE(w.may_send());
+}
+
+TEST(srd_tx_window, compact_frees_what_waits_behind_a_record_without_a_psn)
+{
+    window w(4, 100);
+    record one_sided[2], r[5];
+    std::vector<record *> taken;
+    const auto take = [&taken](record *one) { taken.push_back(one); };
+
+    w.push_marker(&one_sided[0]);
+    w.push(&r[0]);
+    w.push(&r[1]);
+    w.push_marker(&one_sided[1]);
+    w.push(&r[2]);
+    w.push(&r[3]);
+    for (record &one : {std::ref(r[0]), std::ref(r[1]), std::ref(r[3])}) {
+        EXPECT_FALSE(w.complete(&one)); // none is the head
+    }
+    EXPECT_FALSE(w.refresh()); // four psns: the window is full although three are acknowledged
+    w.compact(take);
+    EXPECT_EQ(taken, (std::vector<record *>{&r[0], &r[1]})); // TXW-3: not past r[2]
+    EXPECT_EQ(w.oldest(), seq32(2));
+    EXPECT_TRUE(w.refresh());
+
+    EXPECT_FALSE(w.complete(&r[2]));
+    taken.clear();
+    w.compact(take); // the tail leaves too
+    EXPECT_EQ(taken, (std::vector<record *>{&r[2], &r[3]}));
+    w.push(&r[4]);
+    one_sided[0].done = one_sided[1].done = true;
+    one_sided[0].tag = 10;
+    one_sided[1].tag = 11;
+    EXPECT_EQ(drain(w), (std::vector<int>{10, 11})); // TXW-4: their order is kept
+    EXPECT_TRUE(w.complete(&r[4]));
+    EXPECT_TRUE(w.empty());
+    EXPECT_EQ(w.oldest(), w.next());
+}
+
 TEST(srd_credit, covers_ends_one_past_the_newest_limit)
 {
     srd::rx_credit c(seq32(0xfffffff8u)); // the limits lie beyond the wrap
