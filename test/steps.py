@@ -22,7 +22,7 @@ def unit_programs():
     """The GoogleTest programs that the makefiles declare."""
     names = []
     folder = os.path.join(TOP, "test/gtest")
-    for part in ("base.am", "loader.am", "softefa.am", "tools.am", "uct_srd.am"):
+    for part in ("base.am", "loader.am", "softefa.am", "tools.am", "uct_srd.am", "uct_srd_net.am"):
         with open(os.path.join(folder, part), encoding="utf-8") as f:
             for line in f:
                 match = re.match(r"check_PROGRAMS \+= (.*)", line)

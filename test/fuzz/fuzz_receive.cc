@@ -250,6 +250,9 @@ struct world {
             std::memcpy(&i.qkey, bytes + 8, 4);
             std::memcpy(i.gid.data(), bytes + 24, 16);
         }
+        if (slid == 0xffff && (src & 0xffff) == 0xffff) {
+            i.src_qp = src = 0xfffe; // the one pair that a device does not report: peer::accept_none
+        }
         const auto number = static_cast<std::uint32_t>(injections.size());
         if (!keep_payload && i.length >= 4) {
             i.numbered = !(imm & (1u << 23));

@@ -68,6 +68,7 @@ ucs_status_t node::open(std::uint16_t qpn)
     c.tx_queue_len           = opts.tx_queue_len;
     c.tx_max_bufs            = opts.tx_max_bufs;
     c.rx_queue_len           = opts.rx_queue_len;
+    c.rx_queue_max           = opts.rx_queue_max;
     c.rx_max_bufs            = opts.rx_max_bufs;
     c.max_peers              = opts.max_peers;
     c.rnr_timeout            = opts.rnr_timeout;

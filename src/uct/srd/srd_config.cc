@@ -25,6 +25,11 @@ ucs_config_field_t uct_srd_iface_config_table[] = {
      "correctness.",
      offsetof(uct_srd_iface_config_t, rx_queue_len), UCS_CONFIG_TYPE_UINT},
 
+    {"RX_QUEUE_MAX", "512",
+     "Most receives posted while very many senders are active at a time: each of them is granted at least 4, so more than\n"
+     "28 need more than the default of 128, and more than 112 share what this allows. The memory stays with the interface.",
+     offsetof(uct_srd_iface_config_t, rx_queue_max), UCS_CONFIG_TYPE_UINT},
+
     {"RX_MAX_BUFS", "inf",
      "Most receive buffers in all: those posted, those that wait for an earlier message, and those the program keeps as\n"
      "unexpected messages. When no more can be had, messages are handed over in a way that makes the program copy them.",

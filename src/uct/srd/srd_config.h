@@ -11,6 +11,7 @@ typedef struct uct_srd_iface_config {
     unsigned tx_queue_len;      ///< send work requests
     unsigned tx_max_bufs;       ///< bounce buffers
     unsigned rx_queue_len;      ///< receives kept posted
+    unsigned rx_queue_max;      ///< while many senders are active
     unsigned rx_max_bufs;       ///< receive buffers in all; UINT_MAX = as many as the program holds
     size_t   short_size;        ///< bytes, UCT header included
     unsigned rnr_retry_count;   ///< tries of the device; 7 = for ever

@@ -381,16 +381,45 @@ bool peer_address(iface *f, peer *p) noexcept
     return true;
 }
 
-std::uint32_t grant_size(iface *f, peer *p) noexcept
+// All grants together fit the receive queue, so that a correct sender meets a receive (IFC-4). What each active sender has left
+// is summed up exactly; a share is the queue divided by their number, but nobody gets it at once: a sender is granted more as
+// it uses what it has, because whoever comes first would else hold the whole queue when the others come. Where the smallest
+// grants alone exceed the queue, the queue grows, and shrinks when they are used.
+void grant_renew(iface *f, peer *p) noexcept
 {
-    if (p->activity != f->activity) {
-        p->activity = f->activity;
-        ++f->active_now;
+    if (p->state == peer_state::failed || f->closing) {
+        return; // it is told off, or goodbye
     }
-    const std::uint32_t active = f->active_now > f->active_before ? f->active_now : f->active_before;
-    const std::uint32_t share  = active > 1 ? f->rx.queue_len / active : f->rx.queue_len;
+    auto &rx                       = f->rx;
+    const std::uint32_t outstanding = p->credit.outstanding();
+    const bool used                = p->credit.is_due(p->rx.expected());
+    if (p->activity != 0) {
+        rx.granted -= outstanding;
+    } else {
+        ++rx.active;
+    }
+    p->activity                 = f->activity;
+    const std::uint32_t reserve = rx.queue_len / limits::reserve_divisor;
+    const std::uint32_t share   = (rx.queue_len - reserve) / rx.active;
+    const std::uint32_t ramp    = used ? outstanding * limits::grant_growth : outstanding;
+    const std::uint32_t room    = rx.queue_max > rx.granted + reserve ? rx.queue_max - rx.granted - reserve : 0;
+    std::uint32_t grant         = share < ramp ? share : ramp;
+    grant                       = grant < room ? grant : room;
+    p->credit.renew(p->rx.expected(), grant < f->window ? grant : f->window); // which keeps it between its bounds
+    rx.granted += p->credit.outstanding();
+    rx_set_attention(p);
+    if (rx.granted + reserve > rx.target && rx.target < rx.queue_max) {
+        rx_set_target(f, rx.granted + reserve); // posted at the end of the next progress call, before the sender can answer
+    }
+}
 
-    return share < f->window ? share : f->window; // rx_credit keeps it between its bounds
+void grant_leave(iface *f, peer *p) noexcept
+{
+    if (p->activity != 0) {
+        f->rx.granted -= p->credit.outstanding();
+        --f->rx.active;
+        p->activity = 0;
+    }
 }
 
 // --- time ------------------------------------------------------------------------------------------------------------------
@@ -478,6 +507,7 @@ void forget(iface *f, peer *p, base::time_ns now) noexcept
 {
     ah_entry *ah_ref = p->ah_ref;
 
+    grant_leave(f, p);
     rx_purge(f, p);
     f->peers.release(p, now); // looks at the GID, which may be the entry's
     if (ah_ref != nullptr) {
@@ -492,9 +522,10 @@ void housekeep(iface *f, base::time_ns now, base::time_ns since) noexcept
     constexpr std::uint64_t slots_per_ms = 64;
     const std::uint64_t slots_per_turn   = slots_per_ms * ((now - since) / base::ms(1));
 
-    f->active_before = f->active_now;
-    f->active_now    = 0;
-    ++f->activity;
+    if (now - f->activity_at >= limits::activity_period_ns) {
+        f->activity_at = now;
+        f->activity    = f->activity != UINT8_MAX ? static_cast<std::uint8_t>(f->activity + 1) : 1; // 0 means "not counted"
+    }
     for (std::uint32_t i = 0; i < slots_per_turn && i < f->peers.slots_used(); ++i) {
         if (f->scan_slot >= f->peers.slots_used()) {
             f->scan_slot = 0;
@@ -507,6 +538,9 @@ void housekeep(iface *f, base::time_ns now, base::time_ns since) noexcept
             forget(f, p, now);
             continue;
         }
+        if (p->activity != f->activity && p->activity + 1 != f->activity) {
+            grant_leave(f, p); // silent for a period at least: what it has left stays its own, but is not counted on
+        }
         const auto now_s = static_cast<std::uint16_t>(now / base::sec(1));
         // What is outstanding tells of the peer's death by itself; a peer that owes nothing must be asked.
         const base::time_ns interval = p->eps == nullptr ? f->probe_interval : f->keepalive_interval;
@@ -515,6 +549,10 @@ void housekeep(iface *f, base::time_ns now, base::time_ns since) noexcept
             p->heard_at = now_s;
             control_want(f, p, want_probe);
         }
+    }
+    if (f->rx.target > f->rx.queue_len) {
+        const std::uint32_t needed = f->rx.granted + f->rx.queue_len / limits::reserve_divisor;
+        rx_set_target(f, needed > f->rx.queue_len ? needed : f->rx.queue_len);
     }
 }
 

@@ -3,8 +3,7 @@
  * Owns: the limit that was granted, and the psn at which the next grant is due. Grants are absolute numbers, so a lost, repeated or
  * overtaken credit message does no harm. A grant is due when half of the last one is consumed; the sender therefore
  * never stops while the receiver keeps up and the return path takes less than half a window.
- * Refuses to know: how the grant travels (piggyback or alone) and how large it should be (srd_peer decides: the receive
- * queue divided by the senders that are active now).
+ * Refuses to know: how the grant travels (piggyback or alone) and how large it should be (grant_renew decides).
  *
  * Invariants
  *   CRD-1  the limit never goes back.
@@ -33,6 +32,9 @@ public:
     /// Half a grant before the limit.
     base::seq32 due_at() const noexcept { return limit_ - grant_ / 2u; }
 
+    /// Credits the sender had left when the last grant was made: what it may use before the next one.
+    std::uint32_t outstanding() const noexcept { return grant_; }
+
     /// True once `consumed` reached the point where a new grant should be on its way.
     bool is_due(base::seq32 consumed) const noexcept { return !is_before(consumed, due_at()); }
 
@@ -51,15 +53,15 @@ public:
         if (grant > limits::window_size) {
             grant = limits::window_size;
         }
-        grant_ = static_cast<std::uint16_t>(grant);
         limit_ = later_of(limit_, consumed + grant);
-        // CRD-3: the limit is at least a grant, and a grant at least 2, ahead of what is consumed.
+        // CRD-2: what an earlier, larger grant left is at most that grant. CRD-3: and at least this one, which is at least 2.
+        grant_ = static_cast<std::uint16_t>(distance(consumed, limit_));
         static_assert(limits::min_grant >= 2);
     }
 
 private:
     base::seq32 limit_;                                                            ///< first psn not granted
-    std::uint16_t grant_ = static_cast<std::uint16_t>(limits::initial_grant);      ///< size of the last grant
+    std::uint16_t grant_ = static_cast<std::uint16_t>(limits::initial_grant);      ///< limit - consumed at the last grant
 };
 
 } // namespace srd

@@ -211,6 +211,7 @@ void peer_fail(iface *f, peer *p, ucs_status_t status, const char *meaning, cons
     p->state       = peer_state::failed;
     p->status_code = static_cast<std::int8_t>(status);
     p->accept_none();
+    grant_leave(f, p);
     p->tx.freeze();
     rx_purge(f, p);
     for (ep *e = p->eps; e != nullptr; e = e->peer_next) {

@@ -138,12 +138,11 @@ base::time_ns ns_of(double seconds) noexcept
     return !(seconds > 0) ? 0 : static_cast<base::time_ns>((seconds < longest ? seconds : longest) * 1e9);
 }
 
-/// When to refill the receive queue, and when its filling is low: both follow its length.
+/// When the filling of the receive queue is low follows its usual length.
 void set_marks(iface *f) noexcept
 {
-    const std::uint32_t len = f->rx.queue_len;
-    f->rx.refill_at         = len - clamp(len / 4, 1, limits::refill_batch) + 1;
-    f->rx.low_water         = clamp(len / 4, 1, len);
+    f->rx.low_water = clamp(f->rx.queue_len / 4, 1, f->rx.queue_len);
+    rx_set_target(f, f->rx.queue_len);
 }
 
 /// The fewest sends in flight that leave a window of four towards each of two peers.
@@ -160,6 +159,13 @@ std::uint32_t window_of(std::uint32_t sq) noexcept { return clamp(sq / 2, 4, lim
 std::uint32_t rx_queue_len_of(const uct_srd_md_t *md, const uct_srd_iface_config_t &c) noexcept
 {
     return clamp(c.rx_queue_len, 2, md->attr.max_rq_wr);
+}
+
+std::uint32_t rx_queue_max_of(const uct_srd_md_t *md, const uct_srd_iface_config_t &c) noexcept
+{
+    const std::uint32_t len  = rx_queue_len_of(md, c);
+    const std::uint32_t most = c.rx_queue_max < c.rx_max_bufs ? c.rx_queue_max : c.rx_max_bufs;
+    return clamp(most, len, md->attr.max_rq_wr < len ? len : md->attr.max_rq_wr);
 }
 
 std::size_t rx_chunk_of(const uct_srd_md_t *md, const uct_srd_iface_config_t &c) noexcept
@@ -206,6 +212,7 @@ iface::iface(uct_srd_md_t *m, const uct_srd_iface_config_t &c, const uct_iface_p
     rma.per_peer  = static_cast<std::uint16_t>(clamp(sq / 2, 4, UINT16_MAX)); // RMA-4
 
     rx.queue_len      = rx_queue_len_of(m, c);
+    rx.queue_max      = rx_queue_max_of(m, c);
     set_marks(this);
     rx.headroom       = static_cast<std::uint32_t>((params.field_mask & UCT_IFACE_PARAM_FIELD_RX_HEADROOM) ? params.rx_headroom : 0);
     rx.payload_offset = payload_offset_of(params);
@@ -271,14 +278,15 @@ ucs_status_t open_queues(iface *f, const uct_srd_iface_config_t &c) noexcept
 {
     uct_srd_md_t *md             = f->md;
     const std::uint32_t sq_depth = f->tx.sq_free + limits::control_slots;
-    std::uint32_t cqe            = sq_depth + f->rx.queue_len;
+    std::uint32_t cqe            = sq_depth + f->rx.queue_max;
     if (cqe > md->attr.max_cqe) {
         if (md->attr.max_cqe <= sq_depth) {
             ucs_error("srd: %s has completion queues of at most %u entries: too few for %u sends and a receive; lower"
                       " UCX_SRD_TX_QUEUE_LEN", md->attr.ibdev_name, md->attr.max_cqe, sq_depth);
             return UCS_ERR_UNSUPPORTED;
         }
-        f->rx.queue_len = md->attr.max_cqe - sq_depth;
+        f->rx.queue_max = md->attr.max_cqe - sq_depth;
+        f->rx.queue_len = f->rx.queue_len < f->rx.queue_max ? f->rx.queue_len : f->rx.queue_max;
         set_marks(f);
         cqe             = md->attr.max_cqe;
     }
@@ -299,7 +307,7 @@ ucs_status_t open_queues(iface *f, const uct_srd_iface_config_t &c) noexcept
     attr.send_cq              = f->rx.cq;
     attr.recv_cq              = f->rx.cq;
     attr.cap.max_send_wr      = sq_depth;
-    attr.cap.max_recv_wr      = f->rx.queue_len;
+    attr.cap.max_recv_wr      = f->rx.queue_max;
     attr.cap.max_send_sge     = 2;
     attr.cap.max_recv_sge     = 1;
     attr.cap.max_inline_data  = f->tx.inline_max;
@@ -309,7 +317,7 @@ ucs_status_t open_queues(iface *f, const uct_srd_iface_config_t &c) noexcept
     attr.pd                   = md->pd;
     f->tx.qp                  = create_qp(f, attr);
     if (f->tx.qp == nullptr) {
-        ucs_error("srd: creating a queue pair (%u sends, %u receives) on %s failed: errno %d", sq_depth, f->rx.queue_len,
+        ucs_error("srd: creating a queue pair (%u sends, %u receives) on %s failed: errno %d", sq_depth, f->rx.queue_max,
                   md->attr.ibdev_name, errno);
         return UCS_ERR_IO_ERROR;
     }

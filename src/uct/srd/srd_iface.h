@@ -9,7 +9,8 @@
  *          limits::control_slots: control can always be sent, so two interfaces with full queues still grant credits.
  *   IFC-3  rx.posted never falls below the low-water mark while memory can be had; below it messages are handed over in a
  *          way that makes the program copy them, and early ones are copied out: the missing message finds a receive.
- *   IFC-4  no callback of the user runs from inside a posting call.
+ *   IFC-4  what active senders may send and what is kept back for control fits the receives posted, up to rx.queue_max.
+ *   IFC-5  no callback of the user runs from inside a posting call.
  */
 #pragma once
 
@@ -123,7 +124,11 @@ struct iface {
         ibv_cq *cq               = nullptr;
         ibv_recv_wr *free_list   = nullptr; ///< descriptors not posted
         std::uint32_t posted     = 0;       ///< receives in the queue
-        std::uint32_t queue_len  = 0;       ///< how many should be
+        std::uint32_t target     = 0;       ///< how many should be: queue_len, more while many senders are active
+        std::uint32_t queue_len  = 0;       ///< how many are posted at least
+        std::uint32_t queue_max  = 0;       ///< and at most: the depth of the queue
+        std::uint32_t granted    = 0;       ///< credits that active senders had left at their last grants
+        std::uint32_t active     = 0;       ///< those senders
         std::uint32_t refill_at  = 0;       ///< refill when fewer than this are posted
         std::uint32_t low_water  = 0;       ///< below this, nothing may be kept
         unsigned am_flags        = UCT_CB_PARAM_FLAG_DESC; ///< 0 below the low-water mark
@@ -140,9 +145,8 @@ struct iface {
     std::uint32_t tick       = limits::idle_tick; ///< progress calls until the clock is read
     bool polling             = false;  ///< inside the loop over completions: no other may take any
     bool closing             = false;
-    std::uint8_t activity    = 0;      ///< number of the current activity period
-    std::uint32_t active_now = 0;      ///< peers granted in it
-    std::uint32_t active_before = 0;   ///< and in the one before
+    std::uint8_t activity    = 1;      ///< number of the current activity period, never 0
+    base::time_ns activity_at = 0;     ///< when it began
     std::uint32_t fence_epoch = 0;     ///< raised by iface_fence
     peer_table::work_list work;        ///< peers that are owed something
     peer *timers    = nullptr;         ///< peers with an armed timer, in no order
@@ -266,6 +270,8 @@ bool rx_look(iface *f) noexcept;
 /// else completes meanwhile is kept for the next progress call: no handler runs from here. Returns how many are left.
 std::uint32_t rx_await_sends(iface *f, const ep *e, std::uint32_t count) noexcept;
 void rx_refill(iface *f) noexcept;
+/// How many receives shall be posted from now on, and when they are refilled.
+void rx_set_target(iface *f, std::uint32_t target) noexcept;
 void rx_recycle(iface *f, rx_desc *d) noexcept;
 void rx_init_desc(void *arg, void *element, std::uint32_t lkey) noexcept;
 void rx_purge(iface *f, peer *p) noexcept;
@@ -290,7 +296,10 @@ void timer_arm(iface *f, peer *p, base::time_ns due) noexcept;
 void peer_backoff(iface *f, peer *p) noexcept;
 /// Gives the peer its address handle. False: none to be had.
 bool peer_address(iface *f, peer *p) noexcept;
-std::uint32_t grant_size(iface *f, peer *p) noexcept;
+/// A new grant for what the peer's next header carries: its share of the receive queue. IFC-4
+void grant_renew(iface *f, peer *p) noexcept;
+/// The peer is not counted as an active sender any more.
+void grant_leave(iface *f, peer *p) noexcept;
 
 // --- srd_ep.cc -----------------------------------------------------------------------------------------------------------
 void peer_fail(iface *f, peer *p, ucs_status_t status, const char *meaning, const char *cause,

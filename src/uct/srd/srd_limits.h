@@ -17,8 +17,9 @@ inline constexpr std::uint32_t window_size = 256;
 static_assert(2 * window_size <= 1u << 16, "a 16-bit psn must tell new from old");
 static_assert((window_size & (window_size - 1)) == 0);
 
-/// Psns that may be sent before the first grant arrives.
-inline constexpr std::uint32_t initial_grant = 16;
+/// Psns that may be sent before the first grant arrives. Nobody has counted them: 64 senders that all begin at once must fit
+/// into a receive queue of 128.
+inline constexpr std::uint32_t initial_grant = 2;
 
 /// Bits of the receiver-assigned index: slot below, generation above.
 inline constexpr unsigned slot_bits       = 20;
@@ -27,6 +28,18 @@ inline constexpr unsigned generation_bits = 32 - slot_bits;
 // --- local ---------------------------------------------------------------------------------------------------------------
 /// Smallest grant: a peer that is one of very many may still keep this many messages in flight.
 inline constexpr std::uint32_t min_grant = 4;
+
+/// A sender that uses its grants is granted so many times as much the next time, up to its share.
+inline constexpr std::uint32_t grant_growth = 4;
+
+/// How long a sender counts as active after a grant, at least; twice that at most.
+inline constexpr std::uint64_t activity_period_ns = 32'000'000;
+
+/// Part of the receive queue that is not granted: control messages take receives too, and new senders come uncounted.
+inline constexpr std::uint32_t reserve_divisor = 8;
+
+/// Sends that are tried again at once when one that was refused got through.
+inline constexpr unsigned reposts_per_turn = 8;
 
 /// Work completions taken from the completion queue in one call.
 inline constexpr unsigned poll_batch = 32;

@@ -148,6 +148,7 @@ peer *peer_table::create(const gid_type &gid, std::uint16_t qpn, std::uint32_t q
 
     new (p) peer;
     p->key   = wire::index_make(taken, generation);
+    p->accept_none(); // until its address handle is there
     p->state = peer_state::fresh;
     p->qpn   = qpn;
     p->qkey  = qkey;

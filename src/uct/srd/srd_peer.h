@@ -105,11 +105,11 @@ struct alignas(64) peer {
     std::int8_t status_code     = UCS_OK;           ///< why it failed: a ucs_status_t, all of which fit
 
     // line 1: what a receive touches
-    std::uint64_t key = wire::index_none;   ///< index | AH number << 32 | QPN << 48, as a receive shows them; QPN 0 = accept none
+    std::uint64_t key = wire::index_none;   ///< index | AH number << 32 | QPN << 48, as a receive shows them; see accept_none
     [[no_unique_address]] peer_rx_window rx; // what follows lies in its tail
     base::seq32 attention{limits::initial_grant / 2}; ///< when rx.expected() gets here there is more to do than deliver
     [[no_unique_address]] rx_credit credit; // as above
-    std::uint8_t activity      = 0;         ///< iface's activity number at the last grant
+    std::uint8_t activity      = 0;         ///< iface's activity number at the last grant; 0 = not counted as active
     bool in_work : 1           = false;
     bool in_timers : 1         = false;
     bool answered : 1          = false;     ///< nonce_answer was answered
@@ -128,8 +128,8 @@ struct alignas(64) peer {
     /// Assigned by us; in every long header to the peer. Kept in the key, whether that accepts messages or not.
     std::uint32_t index_local() const noexcept { return static_cast<std::uint32_t>(key); }
     const gid_type &gid() const noexcept { return ah_ref != nullptr ? ah_ref->gid : slow->gid; }
-    /// No message takes the common path: no QPN is 0.
-    void accept_none() noexcept { key = index_local(); }
+    /// No message takes the common path: it would have to come from QPN 0xffff at an address that the device does not know.
+    void accept_none() noexcept { key = index_local() | std::uint64_t{0xffffffff} << 32; }
     ucs_status_t status() const noexcept { return static_cast<ucs_status_t>(status_code); }
 };
 static_assert(static_cast<int>(UCS_ERR_LAST) >= INT8_MIN);

@@ -380,9 +380,21 @@ void rx_recycle(iface *f, rx_desc *d) noexcept
     f->rx.free_list = &d->wr;
 }
 
+void rx_set_target(iface *f, std::uint32_t target) noexcept
+{
+    if (target > f->rx.queue_max) {
+        target = f->rx.queue_max;
+    }
+    const std::uint32_t quarter = target / 4;
+    const std::uint32_t batch   = quarter < 1 ? 1 : quarter < limits::refill_batch ? quarter : limits::refill_batch;
+
+    f->rx.target    = target;
+    f->rx.refill_at = target - batch + 1;
+}
+
 void rx_refill(iface *f) noexcept
 {
-    while (f->rx.posted < f->rx.queue_len) {
+    while (f->rx.posted < f->rx.target) {
         if (f->rx.free_list == nullptr && !rx_grow(f)) {
             break;
         }
@@ -391,7 +403,7 @@ void rx_refill(iface *f) noexcept
         ibv_recv_wr *last           = nullptr;
         ibv_recv_wr *rest           = nullptr;
         std::uint32_t batched       = static_cast<std::uint32_t>(f->rx_bufs.total()) - f->rx.posted - f->rx.away;
-        const std::uint32_t missing = f->rx.queue_len - f->rx.posted;
+        const std::uint32_t missing = f->rx.target - f->rx.posted;
         if (batched > missing) {
             last = first;
             for (batched = 1; batched < missing; ++batched) {
@@ -474,7 +486,7 @@ namespace {
 
     const int polled = ibv_poll_cq(f->rx.cq, limits::poll_batch, wc);
     if (polled <= 0) {
-        if (f->rx.posted < f->rx.low_water) [[unlikely]] {
+        if (f->rx.posted < f->rx.refill_at) [[unlikely]] {
             rx_refill(f); // users may have given descriptors back
         }
         return 0; // a negative count is a completion of a queue pair that is gone: nothing that we could tell

@@ -287,8 +287,7 @@ unsigned tx_put_header(iface *f, peer *p, unsigned char *payload, std::uint32_t 
         return wire::index_size;
     }
     // WIRE 6.3: whatever carries credits carries the newest ones.
-    p->credit.renew(p->rx.expected(), grant_size(f, p));
-    rx_set_attention(p);
+    grant_renew(f, p);
     const wire::credit grant{p->rx.expected(), p->credit.limit()};
     if (flags & wire::imm_credit) {
         constexpr unsigned size = wire::index_size + wire::credit_size;
@@ -332,9 +331,12 @@ void tx_drain(iface *f, peer *p) noexcept
 
 namespace {
 
-/// A refused message got through: the next refusal starts with a short delay again.
+/// A refused message got through: the next refusal starts with a short delay again, and what else waits may follow.
 [[gnu::noinline, gnu::cold]] void tx_rnr_over(iface *f, peer *p) noexcept
 {
+    if (p->waiting_count != 0) {
+        control_want(f, p, want_repost);
+    }
     if (p->slow != &peer_slow_idle) {
         peer_slow *s = f->peers.slow_get(p);
         s->rnr_since = 0;
@@ -443,8 +445,10 @@ void tx_not_ready(iface *f, op *o) noexcept
         return;
     }
     p->tx.hold(); // new sends would only be refused as well
-    if (p->waiting_count == 1) {
-        timer_arm(f, p, now + (base::us(20) << p->slow->backoff));
+    // One delay for all that are refused at about the same time.
+    const base::time_ns due = now + (base::us(20) << p->slow->backoff);
+    if (p->slow->timer_due == 0 || p->slow->timer_due > due) {
+        timer_arm(f, p, due);
         peer_backoff(f, p);
     }
 }
@@ -508,10 +512,17 @@ void tx_complete_error(iface *f, op *o, const ibv_wc &wc) noexcept
 
 bool tx_repost(iface *f, peer *p) noexcept
 {
+    // While the peer has no receives, one message finds out whether it has again; the others follow a few at a time, as those
+    // before them get through: else each delay would end in as many refusals as messages wait.
+    unsigned most = p->slow->rnr_since != 0 ? 1 : limits::reposts_per_turn;
     tx_drain(f, p); // one-sided records that were withdrawn leave from here, not from the callback that withdrew them
     for (op *o = p->tx.head(); o != nullptr && p->waiting_count != 0; o = o->next) {
         if (!o->waiting) {
             continue;
+        }
+        if (most-- == 0) {
+            timer_arm(f, p, base::clock_now_ns() + base::ms(10)); // should what was sent now end some other way
+            break;
         }
         if (f->tx.sq_free == 0) {
             return false;
@@ -542,6 +553,7 @@ bool tx_repost(iface *f, peer *p) noexcept
         --f->tx.sq_free;
         --p->waiting_count;
         o->waiting = false;
+        o->retried = true; // its completion lets the others follow
         count(f, counter::tx_repost);
     }
     return true;

@@ -39,7 +39,7 @@ TEST(srd_peer, create_makes_a_fresh_findable_peer_that_is_held)
     EXPECT_NE(table->epoch_local(p), 0u);
     EXPECT_FALSE(p->tx.can_send()); // the slow path adds the long header
     EXPECT_TRUE(p->tx.may_send());
-    EXPECT_EQ(p->key >> 48, 0u); // of no QPN: it accepts nothing yet
+    EXPECT_EQ(p->key >> 32, 0xffffffffu); // of no QPN and no address: it accepts nothing yet
 }
 
 TEST(srd_peer, at_out_of_range_is_null)
