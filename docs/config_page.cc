@@ -41,6 +41,7 @@ constexpr note notes[] = {
     {"TX_QUEUE_LEN", "0.1", "cut to the device's send queue"},
     {"TX_MAX_BUFS", "0.1", ""},
     {"RX_QUEUE_LEN", "0.1", "cut to the device's receive queue, and to its completion queue less the sends"},
+    {"RX_QUEUE_MAX", "0.1", "between `RX_QUEUE_LEN` and `RX_MAX_BUFS`; cut as `RX_QUEUE_LEN`"},
     {"RX_MAX_BUFS", "0.1", "never less than `RX_QUEUE_LEN`"},
     {"SHORT_SIZE", "0.1", "cut to the device's message"},
     {"RNR_RETRY_COUNT", "0.1", "device capability \"RNR retry\""},
