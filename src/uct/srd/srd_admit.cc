@@ -27,21 +27,44 @@ ucs_status_t component_admit(const ucx_facts &facts, bool other_srd, const char 
     return UCS_OK;
 }
 
-bool component_other_srd_present() noexcept
+namespace {
+
+bool has_transport_srd(const uct_component *component) noexcept
 {
-    uct_component *other;
-    ucs_list_for_each(other, &uct_components_list, list) {
-        if (strcmp(other->name, "srd") == 0) {
+    const uct_tl_t *tl;
+    ucs_list_for_each(tl, &component->tl_list, list) {
+        if (strcmp(tl->name, "srd") == 0) {
             return true;
-        }
-        uct_tl_t *other_tl;
-        ucs_list_for_each(other_tl, &other->tl_list, list) {
-            if (strcmp(other_tl->name, "srd") == 0) {
-                return true;
-            }
         }
     }
     return false;
+}
+
+} // namespace
+
+bool component_other_srd_present() noexcept
+{
+    const uct_component *other;
+    ucs_list_for_each(other, &uct_components_list, list) {
+        if (strcmp(other->name, "srd") == 0 || has_transport_srd(other)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+const char *component_yields_to(const uct_component *self) noexcept
+{
+    bool self_seen = false;
+    const uct_component *other;
+    ucs_list_for_each(other, &uct_components_list, list) {
+        if (other == self) {
+            self_seen = true;
+        } else if (has_transport_srd(other) && (strcmp(other->name, "srd") != 0 || !self_seen)) {
+            return other->name;
+        }
+    }
+    return nullptr;
 }
 
 } // namespace srd

@@ -29,6 +29,20 @@ struct rkey_hooks {
     static constexpr auto rkey_release = uct_srd_rkey_release;
 };
 
+/// No device for a transport that is not the active one. CMP-1
+extern "C" ucs_status_t query_if_active(uct_component *self, uct_md_resource_desc_t **resources_p,
+                                        unsigned *count_p) noexcept
+{
+    const char *other = srd::component_yields_to(self);
+    if (other != nullptr) {
+        ucs_info("UCX's component %s has a transport srd too: that one is active, this one is not", other);
+        *resources_p = nullptr;
+        *count_p     = 0;
+        return UCS_OK;
+    }
+    return uct_srd_query_md_resources(self, resources_p, count_p);
+}
+
 constinit uct_component component = {};
 constinit uct_tl_t      tl        = {};
 
@@ -38,7 +52,7 @@ constinit ucs_status_t registration_status = UCS_INPROGRESS;
 void fill_tables() noexcept
 {
     strcpy(component.name, "srd");
-    component.query_md_resources = uct_srd_query_md_resources;
+    component.query_md_resources = query_if_active;
     component.md_open            = uct_srd_md_open;
     component.cm_open            = uct_srd_cm_open;
     srd::bind_rkey_ops<rkey_hooks>(component);

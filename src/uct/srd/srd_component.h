@@ -7,7 +7,8 @@
  * preloaded, or an application links it. A constructor therefore does the work and the module entry only reports it.
  *
  * Invariants
- *   CMP-1: registered at most once in a process, and never beside another transport that calls itself srd.
+ *   CMP-1: active at most once in a process, and never beside another transport that calls itself srd: who comes second
+ *          does not register, and who is overtaken after it registered offers no device.
  *   CMP-2: a refusal is one line that names what was expected and what was found; it registers nothing.
  */
 #pragma once
@@ -22,5 +23,10 @@ ucs_status_t component_admit(const ucx_facts &facts, bool other_srd, const char 
 
 /// Whether a component or transport named "srd" is registered with libuct now.
 bool component_other_srd_present() noexcept;
+
+/// The same question later, when UCX has loaded all its modules and asks `self` for devices: another srd may have come
+/// after us, if we were preloaded or linked. UCX's own always wins; of two copies of this plugin the first in UCX's list
+/// does, so that both give the same answer. The name of the component that has the other one, or null: go on.
+const char *component_yields_to(const uct_component *self) noexcept;
 
 } // namespace srd

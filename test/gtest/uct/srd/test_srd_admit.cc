@@ -130,6 +130,64 @@ TEST(srd_admit, other_srd_present_sees_components_and_transports)
     EXPECT_FALSE(srd::component_other_srd_present());
 }
 
+namespace {
+
+/// A component that has, or has not, a transport named srd, registered for the life of the object.
+class registered_component {
+public:
+    registered_component(const char *name, bool with_srd) : with_srd_(with_srd)
+    {
+        strcpy(component_.name, name);
+        strcpy(tl_.name, "srd");
+        ucs_list_head_init(&component_.tl_list);
+        uct_component_register(&component_);
+        if (with_srd_) {
+            uct_tl_register(&component_, &tl_);
+        }
+    }
+    ~registered_component()
+    {
+        if (with_srd_) {
+            uct_tl_unregister(&tl_);
+        }
+        uct_abi_component_unregister(&component_);
+    }
+    const char *yields_to() const { return srd::component_yields_to(&component_); }
+
+private:
+    uct_component component_ = {};
+    uct_tl_t      tl_        = {};
+    bool          with_srd_;
+};
+
+} // namespace
+
+TEST(srd_admit, yields_to_ucx_own_srd_whoever_came_first)
+{
+    const registered_component before("self", false);
+    const registered_component ours("srd", true);
+    EXPECT_EQ(nullptr, ours.yields_to()); // other components do not matter
+    {
+        const registered_component ib("ib", true); // overtakes a plugin that was preloaded
+        EXPECT_STREQ("ib", ours.yields_to());
+    }
+    EXPECT_EQ(nullptr, ours.yields_to());
+
+    const registered_component late("srd", true);
+    EXPECT_STREQ("srd", late.yields_to());
+}
+
+TEST(srd_admit, yields_of_two_copies_exactly_one)
+{
+    const registered_component first("srd", true), second("srd", true);
+    EXPECT_EQ(nullptr, first.yields_to());
+    EXPECT_STREQ("srd", second.yields_to());
+
+    const registered_component ib("ib", true);
+    EXPECT_STREQ("ib", first.yields_to());
+    EXPECT_NE(nullptr, second.yields_to());
+}
+
 TEST(srd_admit, check_enabled_only_plain_negatives_turn_it_off)
 {
     EXPECT_TRUE(srd::ucx_check_enabled(nullptr));
