@@ -1,12 +1,19 @@
 /* Address handles: see srd_ah.h. */
 #include "uct/srd/srd_ah.h"
 
+#include <cerrno>
 #include <cstdlib>
 
 namespace srd {
 
 ah_table::~ah_table()
 {
+    if (kept_ != nullptr) {
+        source_.destroy(source_.arg, kept_);
+    }
+    if (lent_ != nullptr) {
+        source_.destroy(source_.arg, lent_);
+    }
     for (ah_entry *&bucket : buckets_) {
         while (bucket != nullptr) {
             ah_entry *dead = bucket;
@@ -46,6 +53,12 @@ ah_entry *ah_table::get(const gid_type &gid) noexcept
         return nullptr;
     }
     entry->ah = source_.create(source_.arg, gid, &entry->number);
+    if (entry->ah != nullptr && entry->number == ah_number_unknown) {
+        // Receives from any sender without a handle carry this number: they would pass for this peer's.
+        source_.destroy(source_.arg, entry->ah);
+        entry->ah = nullptr;
+        errno     = ERANGE;
+    }
     if (entry->ah == nullptr) {
         std::free(entry);
         return nullptr;
@@ -71,6 +84,43 @@ void ah_table::put(ah_entry *entry) noexcept
     --count_;
     source_.destroy(source_.arg, entry->ah);
     std::free(entry);
+    if (reserves_ && kept_ == nullptr && lent_ == nullptr) {
+        reserve(nobody_);
+    }
+}
+
+void ah_table::reserve(const gid_type &nobody) noexcept
+{
+    std::uint16_t number;
+
+    nobody_   = nobody;
+    reserves_ = true;
+    kept_     = source_.create(source_.arg, nobody, &number);
+}
+
+ibv_ah *ah_table::borrow(const gid_type &gid) noexcept
+{
+    std::uint16_t number;
+
+    if (kept_ == nullptr) {
+        return nullptr;
+    }
+    source_.destroy(source_.arg, kept_);
+    kept_ = nullptr;
+    lent_ = source_.create(source_.arg, gid, &number);
+    if (lent_ == nullptr) {
+        reserve(nobody_);
+    }
+    return lent_;
+}
+
+void ah_table::give_back() noexcept
+{
+    if (lent_ != nullptr) {
+        source_.destroy(source_.arg, lent_);
+        lent_ = nullptr;
+        reserve(nobody_);
+    }
 }
 
 } // namespace srd

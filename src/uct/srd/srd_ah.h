@@ -9,6 +9,8 @@
  * Invariants
  *   AHT-1  at most one entry for a GID.
  *   AHT-2  an entry exists exactly while it has references.
+ *   AHT-3  while reserve() found a handle to be had, one is kept back, so that a sender can still be told that no handle for
+ *          it is left: it is lent for one message and taken back.
  */
 #pragma once
 
@@ -52,6 +54,13 @@ public:
     ah_entry *get(const gid_type &gid) noexcept;
     void put(ah_entry *entry) noexcept;
 
+    /// Keeps one handle back, made for an address that nobody has. AHT-3
+    void reserve(const gid_type &nobody) noexcept;
+    /// The place kept back, as a handle for `gid`. Null: nothing is kept, or it is lent. The caller gives it back when the
+    /// device has completed the message.
+    struct ibv_ah *borrow(const gid_type &gid) noexcept;
+    void give_back() noexcept;
+
     std::size_t count() const noexcept { return count_; }
 
 private:
@@ -61,6 +70,10 @@ private:
     ah_source source_;
     ah_entry *buckets_[bucket_count] = {};
     std::size_t count_               = 0; ///< entries
+    gid_type nobody_{};
+    bool reserves_                   = false;   ///< reserve() was called
+    struct ibv_ah *kept_             = nullptr; ///< made for nobody_; null while lent, or while none could be had
+    struct ibv_ah *lent_             = nullptr;
 };
 
 } // namespace srd

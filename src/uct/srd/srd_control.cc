@@ -49,7 +49,7 @@ bool needs_long(const peer *p, wire::control type) noexcept
 }
 
 /// Sends one control message. False: no slot, buffer or record now.
-bool control_send(iface *f, peer *p, wire::control type) noexcept
+bool control_send(iface *f, peer *p, wire::control type, wire::nak_reason reason = wire::nak_reason::stale) noexcept
 {
     if (f->tx.control_free == 0 || f->tx.control_bufs == nullptr) {
         return false;
@@ -68,7 +68,7 @@ bool control_send(iface *f, peer *p, wire::control type) noexcept
     if (type == wire::control::hello_ack) { // WIRE 4.3: the nonce of the hello that it answers
         base::store_le<std::uint16_t>(buf->payload - header_size + wire::long_nonce_offset, p->nonce_answer);
     } else if (type == wire::control::nak) {
-        buf->payload[0] = static_cast<unsigned char>(wire::nak_reason::stale); // WIRE 5.3: the only one that is sent
+        buf->payload[0] = static_cast<unsigned char>(reason); // WIRE 5.3
         body_size       = 1;
     } else if (type == wire::control::bye) {
         psn = p->tx.next(); // nothing is outstanding, nothing follows: it needs no place in the window
@@ -88,7 +88,9 @@ bool control_send(iface *f, peer *p, wire::control type) noexcept
     f->tx.control_bufs = buf->next;
     --f->tx.control_free;
     ++p->control_in_flight;
-    p->want &= static_cast<std::uint8_t>(~want_of(type));
+    if (reason == wire::nak_reason::stale) {
+        p->want &= static_cast<std::uint8_t>(~want_of(type));
+    }
     if (header_flags != 0) {
         p->want &= static_cast<std::uint8_t>(~want_credit); // those headers carry the newest grant
     }
@@ -99,14 +101,48 @@ bool control_send(iface *f, peer *p, wire::control type) noexcept
     return true;
 }
 
+/// Whether it is the message that says "no address handle", which went out with the one that is kept back.
+bool is_refusal(const op *o) noexcept
+{
+    return wire::imm_id(o->imm) == static_cast<unsigned>(wire::control::nak) &&
+           o->ref.buf->payload[0] == static_cast<unsigned char>(wire::nak_reason::no_address_handle);
+}
+
 void control_finished(iface *f, op *o) noexcept
 {
     tx_buf *buf        = o->ref.buf;
+    peer *p            = o->owner;
+    if (is_refusal(o)) {
+        f->ahs.give_back();
+    }
     buf->next          = f->tx.control_bufs;
     f->tx.control_bufs = buf;
     ++f->tx.control_free;
-    --o->owner->control_in_flight;
+    --p->control_in_flight;
     f->ops.put(o);
+    if (p->want != 0 && p->ah != nullptr) {
+        control_want(f, p, 0); // what its share of the slots did not allow before
+    }
+}
+
+/// A peer has one control message under way, or two while most slots are free: peers that do not answer, because they are stopped
+/// or their host is gone, hold slots for seconds, and a few of them must not hold all.
+bool share_is_used(const iface *f, const peer *p) noexcept
+{
+    return p->control_in_flight >= (f->tx.control_free > limits::control_slots / 2 ? 2 : 1);
+}
+
+/// No address handle can be had for the peer. It is told with the one that is kept back, if that is free (AHT-3).
+void control_refuse(iface *f, peer *p) noexcept
+{
+    if (p->state == peer_state::failed || f->closing || share_is_used(f, p)) {
+        return;
+    }
+    p->ah = f->ahs.borrow(p->gid());
+    if (p->ah != nullptr && !control_send(f, p, wire::control::nak, wire::nak_reason::no_address_handle)) {
+        f->ahs.give_back();
+    }
+    p->ah = nullptr; // the request that was posted names it
 }
 
 peer *work_pop(iface *f) noexcept
@@ -161,13 +197,23 @@ bool control_pay(iface *f, peer *p, unsigned &ah_budget, unsigned &told) noexcep
         }
         --ah_budget;
         if (!peer_address(f, p)) {
-            // No handle, no answer: the sender repeats its hello, and so do we try again.
+            if (p->state == peer_state::failed) {
+                p->want = 0; // it is not worth a handle
+                return true;
+            }
+            control_refuse(f, p);
             timer_arm(f, p, base::clock_now_ns() + f->hello_interval);
             return true;
         }
     }
     for (const debt &d : debts) {
-        if ((p->want & d.want) && !control_send(f, p, d.type)) {
+        if (!(p->want & d.want)) {
+            continue;
+        }
+        if (share_is_used(f, p)) {
+            return true; // control_finished brings it back
+        }
+        if (!control_send(f, p, d.type)) {
             return false;
         }
     }
@@ -221,6 +267,7 @@ void control_complete_error(iface *f, op *o, const error_meaning &e, std::uint32
 {
     peer *p         = o->owner;
     const auto type = static_cast<wire::control>(wire::imm_id(o->imm));
+    const bool again = !is_refusal(o); // its timer repeats that
 
     control_finished(f, o);
     if (f->closing || p->state == peer_state::failed) {
@@ -229,7 +276,7 @@ void control_complete_error(iface *f, op *o, const error_meaning &e, std::uint32
     switch (e.whose) {
     case fault::not_ready:
         count(f, counter::tx_rnr);
-        p->want |= want_of(type); // owed again, not before the timer: it is not put into the work list
+        p->want |= again ? want_of(type) : 0; // owed again, not before the timer: it is not put into the work list
         timer_arm(f, p, base::clock_now_ns() + (base::us(50) << p->slow->backoff));
         peer_backoff(f, p);
         return;
@@ -241,8 +288,12 @@ void control_complete_error(iface *f, op *o, const error_meaning &e, std::uint32
 
 // --- receiving -----------------------------------------------------------------------------------------------------------
 
-peer *control_resolve(iface *f, const wire::long_header &h, std::uint16_t qpn, std::uint16_t ah_number) noexcept
+peer *control_resolve(iface *f, std::uint32_t imm, const wire::long_header &h, std::uint16_t qpn,
+                      std::uint16_t ah_number) noexcept
 {
+    // WIRE 7.1: who gave this life up itself is not told that we did. Two that failed each other would go on for ever.
+    const unsigned type    = (imm & wire::imm_control) ? wire::imm_id(imm) : 0;
+    const bool gave_up_too = type == static_cast<unsigned>(wire::control::nak) || type == static_cast<unsigned>(wire::control::bye);
     const auto drop = [f](counter reason) -> peer * {
         count(f, reason);
         return nullptr;
@@ -258,10 +309,13 @@ peer *control_resolve(iface *f, const wire::long_header &h, std::uint16_t qpn, s
         }
     }
     peer *p = f->peers.find(h.gid, qpn, h.qkey);
-    if (p == nullptr) {
+    if (p == nullptr || p->epoch_remote == 0) {
+        // Nobody, or a new life of ours that has not heard the peer: the message may be from the life that we gave up.
         peer *dead = f->peers.find_failed(h.gid, qpn, h.qkey, h.epoch);
         if (dead != nullptr) {
-            control_want(f, dead, want_nak);
+            if (!gave_up_too) {
+                control_want(f, dead, want_nak);
+            }
             return drop(counter::rx_dropped_stale);
         }
     } else if (p->epoch_remote != 0 && p->epoch_remote != h.epoch) {
@@ -269,7 +323,8 @@ peer *control_resolve(iface *f, const wire::long_header &h, std::uint16_t qpn, s
             return drop(counter::rx_dropped_stale);
         }
         const std::uint32_t past = p->epoch_remote;
-        peer_fail(f, p, UCS_ERR_ENDPOINT_TIMEOUT, "new life of the peer", "the peer restarted, or gave us up", 0);
+        peer_fail(f, p, UCS_ERR_ENDPOINT_TIMEOUT, "new life of the peer", "the peer restarted, or gave us up", 0,
+                  false);
         p = f->peers.create(h.gid, qpn, h.qkey, base::clock_now_ns());
         if (p == nullptr) {
             return drop(counter::rx_dropped_no_peer);
@@ -299,6 +354,9 @@ void control_heard_long(iface *f, peer *p, std::uint32_t imm, const wire::long_h
     const bool control  = imm & wire::imm_control;
     const unsigned type = wire::imm_id(imm);
 
+    if (control && type == static_cast<unsigned>(wire::control::nak)) {
+        return; // it names our epoch, and refuses all the same
+    }
     // WIRE 4.2: short headers only towards a peer that has said it knows our epoch.
     if (p->state == peer_state::fresh && h.known_epoch == f->peers.epoch_local(p) && h.your_index != wire::index_none) {
         p->index_remote = h.your_index;
@@ -321,6 +379,29 @@ void control_heard_long(iface *f, peer *p, std::uint32_t imm, const wire::long_h
     }
 }
 
+namespace {
+
+/// WIRE 4.4: the peer cannot answer us. It tries again, and so do we, but not for ever.
+void control_refused(iface *f, peer *p) noexcept
+{
+    peer_slow *s = f->peers.slow_get(p);
+
+    if (s == nullptr || p->state != peer_state::fresh) {
+        return; // an old one: it has answered since
+    }
+    if (s->refusals++ == 0) {
+        char gid[INET6_ADDRSTRLEN] = "?";
+        inet_ntop(AF_INET6, p->gid().data(), gid, sizeof(gid));
+        ucs_diag("srd: peer GID %s QPN %u has no address handle left to answer us; it tries again", gid, p->qpn);
+    }
+    if (s->refusals >= limits::refusals_max) {
+        peer_fail(f, p, UCS_ERR_UNREACHABLE, "refused by the peer",
+                  "its device has no address handle left: it talks to too many devices", 0, false);
+    }
+}
+
+} // namespace
+
 bool control_receive(iface *f, peer *p, std::uint32_t imm, const unsigned char *body, std::size_t size) noexcept
 {
     const bool is_long = imm & wire::imm_long;
@@ -342,12 +423,10 @@ bool control_receive(iface *f, peer *p, std::uint32_t imm, const unsigned char *
         }
         switch (static_cast<wire::nak_reason>(body[0])) {
         case wire::nak_reason::no_address_handle:
-            return true; // our hello is repeated anyway
-        case wire::nak_reason::stale:
-            peer_fail(f, p, UCS_ERR_ENDPOINT_TIMEOUT, "refused by the peer", "the peer gave up this connection", 0);
+            control_refused(f, p);
             return true;
-        case wire::nak_reason::version:
-            peer_fail(f, p, UCS_ERR_UNSUPPORTED, "refused by the peer", "no common protocol version", 0);
+        case wire::nak_reason::stale:
+            peer_fail(f, p, UCS_ERR_ENDPOINT_TIMEOUT, "refused by the peer", "the peer gave up this connection", 0, false);
             return true;
         }
         return false;
@@ -365,10 +444,13 @@ bool peer_address(iface *f, peer *p) noexcept
     }
     p->ah_ref = f->ahs.get(p->gid());
     if (p->ah_ref == nullptr) {
+        const int why = errno;
+        f->ah_short_at = base::clock_now_ns();
         if (f->counters.get(counter::ah_failed) == 0) { // say it once
-            char gid[INET6_ADDRSTRLEN];
-            ucs_diag("srd: no address handle for %s: errno %d; will try again",
-                     inet_ntop(AF_INET6, p->gid().data(), gid, sizeof(gid)), errno);
+            char gid[INET6_ADDRSTRLEN] = "?";
+            inet_ntop(AF_INET6, p->gid().data(), gid, sizeof(gid));
+            ucs_warn("srd: no address handle for GID %s (errno %d; %zu in use by this interface, %u on the device): it is told so,"
+                     " and waits until one is free", gid, why, f->ahs.count(), f->md->attr.max_ah);
         }
         count(f, counter::ah_failed);
         return false;
@@ -470,6 +552,9 @@ void timer_fire(iface *f, peer *p, base::time_ns now) noexcept
     if (p->waiting_count != 0) {
         control_want(f, p, want_repost);
     }
+    if (f->closing) {
+        return; // nothing new is begun
+    }
     peer_slow *s = f->peers.slow_get(p); // it has one: its timer was armed
     if (p->state == peer_state::fresh && s->hello_due != 0) {
         if (now >= s->hello_due) {
@@ -495,9 +580,10 @@ void timer_fire(iface *f, peer *p, base::time_ns now) noexcept
 }
 
 /// Whether nothing refers to the peer any more and nothing is lost by forgetting it.
-bool may_forget(const peer *p) noexcept
+bool may_forget(const peer *p, std::uint16_t now_s) noexcept
 {
-    const bool over = p->state == peer_state::failed ||
+    // A failed one stays a while: what still arrives from that life must not pass for a new one.
+    const bool over = (p->state == peer_state::failed && static_cast<std::uint16_t>(now_s - p->heard_at) >= limits::failed_rest_s) ||
                       (p->bye_received && p->rx.held() == 0) ||
                       (p->epoch_remote == 0 && p->tx.next() == base::seq32(0)); // never talked
     return over && p->eps == nullptr && p->tx.empty() && p->control_in_flight == 0 && !p->in_work && !p->in_timers;
@@ -522,6 +608,9 @@ void housekeep(iface *f, base::time_ns now, base::time_ns since) noexcept
     constexpr std::uint64_t slots_per_ms = 64;
     const std::uint64_t slots_per_turn   = slots_per_ms * ((now - since) / base::ms(1));
 
+    const auto now_s         = static_cast<std::uint16_t>(now / base::sec(1));
+    const bool handles_short = f->ah_short_at != 0 && now - f->ah_short_at < base::sec(1); // who is gone must give his back
+
     if (now - f->activity_at >= limits::activity_period_ns) {
         f->activity_at = now;
         f->activity    = f->activity != UINT8_MAX ? static_cast<std::uint8_t>(f->activity + 1) : 1; // 0 means "not counted"
@@ -534,16 +623,15 @@ void housekeep(iface *f, base::time_ns now, base::time_ns since) noexcept
         if (!f->peers.is_live(p)) {
             continue;
         }
-        if (may_forget(p)) {
+        if (may_forget(p, now_s)) {
             forget(f, p, now);
             continue;
         }
         if (p->activity != f->activity && p->activity + 1 != f->activity) {
             grant_leave(f, p); // silent for a period at least: what it has left stays its own, but is not counted on
         }
-        const auto now_s = static_cast<std::uint16_t>(now / base::sec(1));
         // What is outstanding tells of the peer's death by itself; a peer that owes nothing must be asked.
-        const base::time_ns interval = p->eps == nullptr ? f->probe_interval : f->keepalive_interval;
+        const base::time_ns interval = p->eps != nullptr ? f->keepalive_interval : handles_short ? base::sec(1) : f->probe_interval;
         if (interval != 0 && p->epoch_remote != 0 && p->tx.empty() && p->control_in_flight == 0 &&
             p->state != peer_state::failed && base::sec(static_cast<std::uint16_t>(now_s - p->heard_at)) >= interval) {
             p->heard_at = now_s;

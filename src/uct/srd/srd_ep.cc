@@ -190,7 +190,7 @@ std::uint32_t ep_withdraw(iface *f, ep *e) noexcept
 // --- failure -----------------------------------------------------------------------------------------------------------------
 
 void peer_fail(iface *f, peer *p, ucs_status_t status, const char *meaning, const char *cause,
-               std::uint32_t device_status) noexcept
+               std::uint32_t device_status, bool tell) noexcept
 {
     if (p->state == peer_state::failed) {
         return;
@@ -209,6 +209,7 @@ void peer_fail(iface *f, peer *p, ucs_status_t status, const char *meaning, cons
 
     count(f, counter::peers_failed);
     p->state       = peer_state::failed;
+    p->heard_at    = static_cast<std::uint16_t>(base::clock_now_ns() / base::sec(1)); // may_forget counts from here
     p->status_code = static_cast<std::int8_t>(status);
     p->accept_none();
     grant_leave(f, p);
@@ -234,13 +235,18 @@ void peer_fail(iface *f, peer *p, ucs_status_t status, const char *meaning, cons
     f->polling       = was;
     p->waiting_count = 0;
     tx_drain(f, p);
-    control_want(f, p, want_report);
+    // WIRE 7.1: a peer that lives learns of it now, not when it sends something next. The device has told of one that is gone.
+    const bool gone = device_status == 8 || device_status == 9 || device_status == 13 || device_status == 14 || device_status == 15;
+    control_want(f, p, tell && !gone && !f->closing ? want_report | want_nak : want_report);
 }
 
 unsigned peer_report(iface *f, peer *p) noexcept
 {
     unsigned told = 0;
 
+    if (f->closing) {
+        return 0; // nobody is there to be told
+    }
     for (;;) {
         ep *e = p->eps;
         while (e != nullptr && e->reported) {
@@ -342,7 +348,9 @@ extern "C" ucs_status_t uct_srd_ep_create(const uct_ep_params_t *params, uct_ep_
         count(f, counter::peers_created);
     }
     if (!peer_address(f, p)) {
-        return UCS_ERR_IO_ERROR; // a new peer that was never talked to is forgotten by housekeeping
+        ucs_error("srd: no endpoint without an address handle: the device has %u, this interface uses %zu",
+                  f->md->attr.max_ah, f->ahs.count());
+        return UCS_ERR_NO_MEMORY; // a new peer that was never talked to is forgotten by housekeeping
     }
 
     auto *e = static_cast<ep *>(std::calloc(1, sizeof(ep)));

@@ -369,6 +369,7 @@ void say_goodbye(iface *f) noexcept
             control_run(f);
         }
         rx_progress(f);
+        control_tick(f); // what the receiver had no buffer for is sent again
         if (f->tx.outstanding != 0) {
             continue;
         }
@@ -376,7 +377,9 @@ void say_goodbye(iface *f) noexcept
             told = true;
             for (std::uint32_t slot = 0; slot < f->peers.slots_used(); ++slot) {
                 peer *p = f->peers.at(slot);
-                if (f->peers.is_live(p) && p->state == peer_state::open && p->tx.empty() && !p->bye_received) {
+                const bool talked = p->state == peer_state::open ||
+                                    (p->state == peer_state::fresh && p->ah != nullptr && p->tx.next() != base::seq32(0));
+                if (f->peers.is_live(p) && talked && p->tx.empty() && !p->bye_received) {
                     control_want(f, p, want_bye);
                 }
             }
@@ -654,6 +657,9 @@ extern "C" ucs_status_t uct_srd_iface_open(uct_md_h tl_md, uct_worker_h worker, 
         status = UCS_ERR_NO_MEMORY;
     }
     if (status == UCS_OK) {
+        gid_type nobody = f->gid;
+        nobody[15] ^= 0x80;
+        f->ahs.reserve(nobody);
         f->ops.grow();
         rx_refill(f);
         if (f->rx.posted < f->rx.low_water) {

@@ -156,6 +156,7 @@ struct iface {
     ep *pending_ring = nullptr;        ///< the endpoint to be tried next
     std::uint32_t scan_slot  = 0;      ///< next peer that housekeeping looks at
     base::time_ns ticked_at  = 0;      ///< when housekeeping ran last
+    base::time_ns ah_short_at = 0;     ///< when an address handle could not be had; 0 = never
     std::uint32_t window     = limits::window_size; ///< span towards one peer
     base::time_ns rnr_timeout = 0, hello_interval = 0, probe_interval = 0, keepalive_interval = 0, close_timeout = 0;
     bool print_stats         = false;
@@ -285,7 +286,8 @@ unsigned control_run(iface *f) noexcept;
 void control_complete(iface *f, op *o) noexcept;
 void control_complete_error(iface *f, op *o, const error_meaning &e, std::uint32_t device_status) noexcept;
 /// A long header arrived: the peer it belongs to, or null after counting why not.
-peer *control_resolve(iface *f, const wire::long_header &h, std::uint16_t qpn, std::uint16_t ah_number) noexcept;
+peer *control_resolve(iface *f, std::uint32_t imm, const wire::long_header &h, std::uint16_t qpn,
+                      std::uint16_t ah_number) noexcept;
 /// What a long header of a known peer says besides its credits: which index it assigned, and whether it wants an answer.
 void control_heard_long(iface *f, peer *p, std::uint32_t imm, const wire::long_header &h) noexcept;
 /// An unsequenced control message of a known peer. False: malformed.
@@ -302,8 +304,9 @@ void grant_renew(iface *f, peer *p) noexcept;
 void grant_leave(iface *f, peer *p) noexcept;
 
 // --- srd_ep.cc -----------------------------------------------------------------------------------------------------------
+/// `tell`: the peer lives as far as we know, and is told with a NAK; not if the device says that it is gone.
 void peer_fail(iface *f, peer *p, ucs_status_t status, const char *meaning, const char *cause,
-               std::uint32_t device_status) noexcept;
+               std::uint32_t device_status, bool tell = true) noexcept;
 /// Tells the endpoints of a failed peer; returns how many.
 unsigned peer_report(iface *f, peer *p) noexcept;
 unsigned pending_dispatch(iface *f) noexcept;

@@ -67,6 +67,12 @@ inline constexpr std::uint32_t armed_tick = 64;
 /// A sender that has used up its credits and has nothing outstanding asks this often whether the receiver still exists.
 inline constexpr std::uint64_t stall_probe_ns = 100'000'000;
 
+/// NAKs "no address handle", one each hello interval of the peer (100 ms), after which we give it up.
+inline constexpr unsigned refusals_max = 50;
+
+/// A failed peer is remembered this long at least, seconds.
+inline constexpr unsigned failed_rest_s = 3;
+
 /// A released slot keeps its index this long before another peer may get it.
 inline constexpr std::uint64_t slot_quiet_ns = 1'000'000'000;
 

@@ -72,6 +72,7 @@ struct peer_slow {
     std::uint16_t nonce       = 1;       ///< of our latest hello
     std::uint8_t backoff      = 0;       ///< doublings of the delay after a refusal
     std::uint8_t hello_backoff = 0;      ///< doublings of the delay between hellos
+    std::uint8_t refusals     = 0;       ///< NAKs "no address handle"; counts while fresh
     std::uint16_t rma_count[2] = {0, 0}; ///< one-sided operations not complete, by group (srd_rma.h)
     base::seq32 consumed_asked{};        ///< psns before this one will be reported when they are consumed; if `asked`
     std::uint8_t rma_turn     = 0;       ///< number of the group that new one-sided operations join; its parity is the group

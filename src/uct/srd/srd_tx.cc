@@ -465,7 +465,7 @@ void tx_complete_error(iface *f, op *o, const ibv_wc &wc) noexcept
         return;
     }
     ++f->tx.sq_free;
-    if (f->closing || p->state == peer_state::failed) {
+    if (p->state == peer_state::failed || (f->closing && e.whose != fault::not_ready)) {
         tx_finish(f, o, p->status() != UCS_OK ? p->status() : UCS_ERR_CANCELED);
         return;
     }

@@ -61,7 +61,6 @@ inline constexpr unsigned control_first_sequenced = 16;
 enum class nak_reason : std::uint8_t {
     no_address_handle = 1, ///< the receiver cannot answer: try again later
     stale             = 2, ///< the receiver does not know this life any more
-    version           = 3, ///< no common protocol version
 };
 
 // --- index word (WIRE 3.1) -------------------------------------------------------------------------------------------------

@@ -193,6 +193,43 @@ TEST(srd_ah, get_on_a_full_device_is_null_and_leaves_nothing)
     EXPECT_NE(table->get(gid_of(1)), nullptr); // the cause is gone
 }
 
+TEST(srd_ah, a_handle_whose_number_means_unknown_is_refused)
+{
+    fake_device device;
+    auto table = std::make_unique<ah_table>(ah_source{&device,
+        [](void *arg, const gid_type &gid, std::uint16_t *number_p) {
+            ibv_ah *ah = fake_device::create(arg, gid, number_p);
+            *number_p  = ah_number_unknown;
+            return ah;
+        }, fake_device::destroy});
+
+    EXPECT_EQ(table->get(gid_of(1)), nullptr);
+    EXPECT_EQ(errno, ERANGE);
+    EXPECT_EQ(table->count(), 0u);
+    EXPECT_EQ(device.destroyed, device.created);
+}
+
+TEST(srd_ah, the_handle_kept_back_is_lent_once_and_kept_again)
+{
+    fake_device device;
+    {
+        auto table = std::make_unique<ah_table>(ah_source{&device, fake_device::create, fake_device::destroy});
+        table->reserve(gid_of(99)); // AHT-3
+        EXPECT_EQ(device.created - device.destroyed, 1);
+        EXPECT_NE(table->borrow(gid_of(1)), nullptr);
+        EXPECT_EQ(device.created - device.destroyed, 1);
+        EXPECT_EQ(table->borrow(gid_of(2)), nullptr); // one at a time
+        table->give_back();
+        EXPECT_EQ(device.created - device.destroyed, 1);
+        EXPECT_NE(table->borrow(gid_of(2)), nullptr);
+        device.full = true;
+        table->give_back(); // somebody else took the place
+        EXPECT_EQ(table->borrow(gid_of(3)), nullptr);
+        table->give_back();
+    }
+    EXPECT_EQ(device.created, device.destroyed);
+}
+
 TEST(srd_ah, many_devices_are_all_found_and_all_destroyed_with_the_table)
 {
     fake_device device;
