@@ -117,6 +117,7 @@ public:
     }
 
     ucp_worker_h handle() const { return worker_; }
+    ucp_context_h context() const { return context_; }
 
     std::string address() const
     {
