@@ -29,6 +29,13 @@ uct_pending_req_t *&next_of(uct_pending_req_t *req) noexcept
     return *reinterpret_cast<uct_pending_req_t **>(req->priv);
 }
 
+/// The endpoint's fence epoch when the request was queued: what is posted for it is no younger.
+std::uint32_t &epoch_of(uct_pending_req_t *req) noexcept
+{
+    static_assert(sizeof(uct_pending_req_t *) + sizeof(std::uint32_t) <= UCT_PENDING_REQ_PRIV_LEN);
+    return *reinterpret_cast<std::uint32_t *>(req->priv + sizeof(uct_pending_req_t *));
+}
+
 void ring_insert(iface *f, ep *e) noexcept
 {
     if (e->in_pending) {
@@ -120,12 +127,15 @@ bool pending_dispatch_one(ep *e) noexcept
     uct_pending_req_t *req = e->pending_head;
 
     e->gate &= static_cast<std::uint8_t>(~gate_pending); // posts from inside are in turn
+    e->in_turn    = true;
+    e->turn_epoch = epoch_of(req);
     // Off the queue before the call: a request that says OK may already be freed.
     e->pending_head = next_of(req);
     if (e->pending_head == nullptr) {
         e->pending_tail = nullptr;
     }
     const ucs_status_t status = req->func(req);
+    e->in_turn                = false;
     if (status != UCS_OK) { // UCS_INPROGRESS: it has more to send; anything else: it cannot now
         next_of(req) = e->pending_head;
         if (e->pending_head == nullptr) {
@@ -414,6 +424,7 @@ extern "C" ucs_status_t uct_srd_ep_pending_add(uct_ep_h tl_ep, uct_pending_req_t
     if (e->pending_head == nullptr && reasons_gone(f, e)) {
         return UCS_ERR_BUSY;
     }
+    epoch_of(req) = f->fence_epoch + e->fence_epoch;
     pending_append(e, req);
     e->gate |= gate_pending;
     ring_insert(f, e);
@@ -484,8 +495,11 @@ extern "C" ucs_status_t uct_srd_ep_fence(uct_ep_h tl_ep, unsigned) noexcept
 {
     ep *e = ep_of(tl_ep);
 
-    ++e->fence_epoch;
-    fence_observe(iface_of(tl_ep), e);
+    if (e->pending_head == nullptr || e->in_turn) {
+        fence_raise(e);
+    } else {
+        ++e->fence_epoch; // for what is queued from now on
+    }
     return UCS_OK;
 }
 

@@ -58,6 +58,8 @@ struct ep {
     bool in_pending;                ///< in iface's ring
     bool reported;                  ///< its failure was told to the user
     std::uint8_t fence_waits;       ///< fence_wait bits: what its latest fence still waits for
+    bool in_turn;                   ///< inside a queued request's function: its posts are as old as turn_epoch
+    std::uint32_t turn_epoch;       ///< fence epoch when that request was queued
     std::uint32_t fence_epoch;      ///< raised by ep_fence
     std::uint32_t fence_seen;       ///< sum of both fence epochs when it last looked
     std::uint8_t fence_turn;        ///< group of one-sided operations that was current at its latest fence

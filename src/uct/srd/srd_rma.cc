@@ -287,19 +287,24 @@ bool rma_hello(iface *f, peer *p) noexcept
     return false;
 }
 
-void fence_observe(const iface *f, ep *e) noexcept
+void fence_raise(ep *e) noexcept
 {
-    const std::uint32_t raised = f->fence_epoch + e->fence_epoch;
-    const peer *p              = e->owner;
+    const peer *p = e->owner;
 
-    if (e->fence_seen == raised) {
-        return;
-    }
     // A later fence waits for all that an earlier one waits for.
-    e->fence_seen  = raised;
     e->fence_turn  = p->slow->rma_turn;
     e->fence_psn   = p->tx.next();
     e->fence_waits = fence_wait_rma | fence_wait_consumed;
+}
+
+void fence_observe(const iface *f, ep *e) noexcept
+{
+    const std::uint32_t epoch = e->in_turn ? e->turn_epoch : f->fence_epoch + e->fence_epoch;
+
+    if (e->fence_seen != epoch) {
+        e->fence_seen = epoch;
+        fence_raise(e);
+    }
 }
 
 bool fence_rma_over(iface *f, ep *e) noexcept

@@ -13,6 +13,9 @@
  * the first post after it sets what to wait for. So that active messages need not compare on their short path, the peer's
  * window is held (tx_window::hold) while one-sided operations are outstanding; with none, they have nothing to wait for.
  *
+ * Requests that wait in the queue of an endpoint were posted, to the program's eyes, when they were queued, and fences may have
+ * been called between them since. Each therefore keeps the epoch of its time, and its posts compare that one. (RMA-5)
+ *
  * Which operations are earlier: each joins one of two groups of its peer, the current one. A fence closes the current
  * group as soon as the other one is empty, and waits for the closed one. So it waits for everything before it, and for at
  * most what other endpoints of the peer post until the older group is empty: two endpoints cannot starve each other.
@@ -26,6 +29,7 @@
  *   RMA-2  while that is not 0, the peer's window is held: every active message passes tx_admit.
  *   RMA-3  nothing one-sided is posted before the peer has answered hello: its device would refuse us (status 14).
  *   RMA-4  one peer's one-sided operations hold at most half of the send queue.
+ *   RMA-5  epochs compared on one endpoint never go back: its queue is in order, and nothing passes it.
  */
 #pragma once
 
@@ -48,7 +52,9 @@ ucs_status_t rma_error(iface *f, op *o, const error_meaning &e, std::uint32_t de
 /// Ends a record that waits to be posted again.
 void rma_withdraw(iface *f, op *o, ucs_status_t status) noexcept;
 
-/// Takes note of fences since the last look. For posts on the slow path and for ep_fence itself.
+/// A fence on the endpoint, here and now.
+void fence_raise(ep *e) noexcept;
+/// Takes note of fences since the last look. For posts on the slow path.
 void fence_observe(const iface *f, ep *e) noexcept;
 /// Whether the one-sided operations before the endpoint's last fence are complete.
 bool fence_rma_over(iface *f, ep *e) noexcept;

@@ -139,6 +139,7 @@ public:
         w_.connect(address, &e_, false);
         check(ucp_ep_rkey_unpack(e_.ep, key.data(), &rkey_), "ucp_ep_rkey_unpack");
         w_.on<checked_message>(id_checked, [this](const checked_message &m) { checked_ = m; });
+        connect();
     }
 
     ~litmus()
@@ -214,6 +215,23 @@ public:
     }
 
 private:
+    /// Every kind of operation once, with a flush after each. While UCP connects an endpoint it queues requests in a place
+    /// of its own and starts them later, all at once: no transport can see the fences that were called between them.
+    void connect()
+    {
+        uint64_t word = 0;
+        const uint64_t nothing = 0;
+        ucp_request_param_t param = {};
+        param.op_attr_mask        = UCP_OP_ATTR_FIELD_DATATYPE;
+        param.datatype            = ucp_dt_make_contig(sizeof nothing);
+        keep(ucp_atomic_op_nbx(e_.ep, UCP_ATOMIC_OP_ADD, &nothing, 1, where_ + offsetof(arena, words), rkey_, &param));
+        flush();
+        put(&word, sizeof word, offsetof(arena, words));
+        flush();
+        get(&word, sizeof word, offsetof(arena, words));
+        flush();
+    }
+
     void fence()
     {
         if (fenced_) {

@@ -62,7 +62,7 @@ struct told : uct_completion_t {
 };
 
 class srd_rma : public testing::Test {
-protected:
+public:
     srd_rma() : f_(std::make_unique<iface>(&md_, config_of_a_test(), uct_iface_params_t{}, 1))
     {
         device_of_test             = &device_;
@@ -122,7 +122,11 @@ protected:
         iov_.memh   = &mem_;
     }
 
-    void answer_hello() { p_->state = peer_state::open; }
+    void answer_hello()
+    {
+        p_->state = peer_state::open;
+        ASSERT_TRUE(p_->tx.credit(base::seq32(0), base::seq32(16)));
+    }
 
     ucs_status_t put_short(ep &e, unsigned size = 8) { return uct_srd_ep_put_short(&e.super.super, memory_, size, 0x1000, 5); }
     ucs_status_t put(ep &e, uct_completion_t *comp = nullptr)
@@ -464,6 +468,70 @@ TEST_F(srd_rma, two_fences_that_overlap_wait_for_their_own)
     complete(first);
     EXPECT_EQ(put(other_), UCS_INPROGRESS);
     EXPECT_EQ(put(e_), UCS_INPROGRESS);
+}
+
+TEST_F(srd_rma, fences_between_queued_requests_hold_when_they_are_dispatched)
+{
+    struct queued : uct_pending_req_t {
+        srd_rma *test;
+        bool read;
+        int done = 0;
+    } requests[4]{};
+    p_->state = peer_state::fresh; // everything has to wait: get, fence, put, get, fence, put
+    for (int i = 0; i < 4; ++i) {
+        queued &r = requests[i];
+        r.test    = this;
+        r.read    = i % 2 == 0;
+        r.func    = [](uct_pending_req_t *self) {
+            auto *q                   = static_cast<queued *>(self);
+            const ucs_status_t status = q->read ? q->test->get(q->test->e_) : q->test->put(q->test->e_);
+            q->done += status == UCS_INPROGRESS;
+            return status == UCS_INPROGRESS ? UCS_OK : status;
+        };
+        EXPECT_EQ(r.read ? get(e_) : put(e_), UCS_ERR_NO_RESOURCE);
+        ASSERT_EQ(uct_srd_ep_pending_add(&e_.super.super, &r, 0), UCS_OK);
+        if (r.read) {
+            i == 0 ? fence_all() : fence(e_);
+        }
+    }
+    answer_hello();
+    pending_dispatch(f_.get());
+    EXPECT_EQ(device_.got.size(), 1u); // the first get
+    complete_all();
+    pending_dispatch(f_.get());
+    EXPECT_EQ(device_.got.size(), 2u); // the first put and the second get: no fence between them
+    op *put_of_two = device_.got[0].record;
+    complete(device_.got[1].record);
+    pending_dispatch(f_.get());
+    EXPECT_EQ(requests[3].done, 0); // after the second fence, which follows both
+    complete(put_of_two);
+    pending_dispatch(f_.get());
+    EXPECT_EQ(requests[3].done, 1);
+    EXPECT_EQ(f_->attention & attend_pending, 0);
+}
+
+TEST_F(srd_rma, a_fence_inside_a_queued_request_holds_what_the_request_posts_after_it)
+{
+    struct queued : uct_pending_req_t {
+        srd_rma *test;
+        ucs_status_t second = UCS_OK;
+    } request{};
+    p_->state    = peer_state::fresh;
+    request.test = this;
+    request.func = [](uct_pending_req_t *self) {
+        auto *q = static_cast<queued *>(self);
+        EXPECT_EQ(q->test->put(q->test->e_), UCS_INPROGRESS);
+        q->test->fence(q->test->e_);
+        q->second = q->test->am(q->test->e_);
+        return UCS_OK;
+    };
+    EXPECT_EQ(put(e_), UCS_ERR_NO_RESOURCE);
+    ASSERT_EQ(uct_srd_ep_pending_add(&e_.super.super, &request, 0), UCS_OK);
+    answer_hello();
+    pending_dispatch(f_.get());
+    EXPECT_EQ(request.second, UCS_ERR_NO_RESOURCE);
+    complete_all();
+    EXPECT_EQ(am(e_), UCS_OK);
 }
 
 TEST_F(srd_rma, a_fence_with_nothing_outstanding_costs_nothing)
