@@ -41,6 +41,13 @@ bool may_be_under_way(const op &o, std::uint64_t taken, std::uint64_t begun) noe
     return begun > taken && o.sent_to > taken && first < begun;
 }
 
+/// What the peer acknowledged so far: at most a ring of it, even if it goes on writing.
+void take_acks(link &l) noexcept
+{
+    for (unsigned n = 0; n < limits::ack_rounds && engine_run_link(l); ++n) {
+    }
+}
+
 } // namespace
 
 bool cut_outstanding(link &l, std::uint64_t *progress_p) noexcept
@@ -67,13 +74,11 @@ void cut_finish(link &l) noexcept
 {
     if (!l.lingers)
         return;
-    while (l.channel->acks_in.empty() == false && engine_run_link(l)) {
-    }
+    take_acks(l);
     const fabric::control_page *theirs = l.channel->peer.control();
     const std::uint64_t         begun  = theirs->serving_to.load(std::memory_order_acquire);
     const std::uint64_t         taken  = theirs->data_consumed.load(std::memory_order_acquire);
-    while (l.channel->acks_in.empty() == false && engine_run_link(l)) { // acknowledged before it said that it had taken them
-    }
+    take_acks(l); // it acknowledges before it says that it has taken a record
     for_each_op(l, [&](op &o) {
         if (!may_be_under_way(o, taken, begun))
             op_complete(o, efa_status::unresponsive);

@@ -18,7 +18,6 @@ namespace softefa::dev {
 
 namespace {
 
-constexpr unsigned acks_per_run   = 512;
 constexpr char     bad_position[] = "position beyond what was sent";
 constexpr unsigned polls_to_waken = 64; ///< in a row, until the application counts as polling again
 
@@ -64,7 +63,7 @@ bool run_acks(engine_state &e, link &l) noexcept
     fabric::ack_rx &in = l.channel->acks_in;
     wire::ack       a, b;
     unsigned        done = 0;
-    while (done < acks_per_run && (!l.failed || l.lingers) && in.peek(a)) {
+    while (done < limits::acks_per_run && (!l.failed || l.lingers) && in.peek(a)) {
         if (e.reorder != 0 && e.random.chance(e.reorder) && in.peek(b, 1)) [[unlikely]] {
             requester_answer(l, b);
             ++e.counters[0].reorders;
@@ -93,7 +92,7 @@ bool swappable(const wire::header &h) noexcept
 /// The peer gave us up while we did not move: what it acknowledged before counts, nothing else of either side will happen.
 [[gnu::noinline]] void link_given_up(link &l) noexcept
 {
-    while (!l.failed && run_acks(engine(), l)) {
+    for (unsigned n = 0; n < limits::ack_rounds && !l.failed && run_acks(engine(), l); ++n) {
     }
     l.end_status = wire::efa_status::unresponsive;
     link_fail(l, "given up by the peer");

@@ -23,6 +23,8 @@ inline constexpr unsigned      reads_per_link  = 64;    ///< requests that a res
 inline constexpr std::uint32_t chunk_size      = 32 * 1024; ///< bytes of one RDMA record; the unit of rkey checks
 inline constexpr unsigned      records_per_run = 16;    ///< served for one link in one pass: as many as programs take from a CQ at once, so that
                                                          ///< datagrams do not outrun the receives that are posted in between
+inline constexpr unsigned      acks_per_run    = 512;
+inline constexpr unsigned      ack_rounds      = 9;    ///< runs that take every acknowledgement of a full ring
 inline constexpr std::uint32_t bytes_per_run   = 256 * 1024;
 inline constexpr unsigned      wqes_per_run    = 256;   ///< fetched from one SQ before others have their turn
 inline constexpr unsigned      combine_rounds  = 4;     ///< times a lock holder looks again for work that others left
