@@ -33,6 +33,7 @@ constexpr note notes[] = {
     {"MEM_REG_OVERHEAD", "0.1", "told to UCP while nothing is cached"},
     {"MEM_REG_GROWTH", "0.1", "told to UCP while nothing is cached"},
     {"RCACHE_OVERHEAD", "0.1", "told to UCP while the cache is used"},
+    {"NUMA_POLICY", "0.1", "more than one NUMA node; the device's node being known to sysfs or hwloc"},
     {"FORK_INIT", "0.1", "not needed, and not done, where the kernel copies pinned pages at fork"},
     {"INVALIDATE", "0.2", "a device with one-sided operations"},
     {"REQUIRE_DIR", "0.1", "environment only"},
@@ -86,6 +87,15 @@ const char *kind_of(const ucs_config_parser_t &parser)
         if (kind.like.read == parser.read) {
             return kind.words;
         }
+    }
+    static const ucs_config_parser_t some_enum = UCS_CONFIG_TYPE_ENUM(nullptr);
+    if (parser.read == some_enum.read) {
+        static std::string words;
+        words.clear();
+        for (auto name = static_cast<const char *const *>(parser.arg); *name != nullptr; ++name) {
+            words += (words.empty() ? "" : ", ") + std::string(*name);
+        }
+        return words.c_str();
     }
     return "see the text";
 }

@@ -28,10 +28,10 @@ struct close_device {
 using open_device = std::unique_ptr<struct ibv_context, close_device>;
 
 /// Reads a small sysfs file below the device's directory; false if it is not there. The newline is cut.
-bool read_device_file(const struct ibv_device *device, const char *name, char *text, size_t text_size) noexcept
+bool read_device_file(const char *ibdev_path, const char *name, char *text, size_t text_size) noexcept
 {
     char path[PATH_MAX];
-    if (snprintf(path, sizeof(path), "%s/device/%s", device->ibdev_path, name) >= static_cast<int>(sizeof(path))) {
+    if (snprintf(path, sizeof(path), "%s/device/%s", ibdev_path, name) >= static_cast<int>(sizeof(path))) {
         return false;
     }
     FILE *file = fopen(path, "re");
@@ -49,17 +49,17 @@ bool read_device_file(const struct ibv_device *device, const char *name, char *t
 bool may_be_efa(const struct ibv_device *device) noexcept
 {
     char text[32];
-    return !read_device_file(device, "vendor", text, sizeof(text)) ||
+    return !read_device_file(device->ibdev_path, "vendor", text, sizeof(text)) ||
            strtoul(text, nullptr, 16) == amazon_vendor_id;
 }
 
 /// "0000:00:06.0" from the link <ibdev>/device; empty if the device is not on PCI.
-void read_bdf(const struct ibv_device *device, char bdf_p[16]) noexcept
+void read_bdf(const char *ibdev_path, char bdf_p[16]) noexcept
 {
     char path[PATH_MAX], resolved[PATH_MAX];
     unsigned domain, bus, slot, function;
     bdf_p[0] = '\0';
-    if (snprintf(path, sizeof(path), "%s/device", device->ibdev_path) >= static_cast<int>(sizeof(path)) ||
+    if (snprintf(path, sizeof(path), "%s/device", ibdev_path) >= static_cast<int>(sizeof(path)) ||
         realpath(path, resolved) == nullptr) {
         return;
     }
@@ -85,18 +85,6 @@ uint32_t translate_caps(uint32_t efadv_caps) noexcept
         }
     }
     return caps;
-}
-
-void read_locality(const struct ibv_device *device, uct_srd_device_attr_t *attr_p) noexcept
-{
-    char text[32];
-    read_bdf(device, attr_p->bdf);
-    attr_p->sys_device = UCS_SYS_DEVICE_ID_UNKNOWN;
-    if (attr_p->bdf[0] != '\0' &&
-        ucs_topo_find_device_by_bdf_name(attr_p->bdf, &attr_p->sys_device) != UCS_OK) {
-        attr_p->sys_device = UCS_SYS_DEVICE_ID_UNKNOWN;
-    }
-    attr_p->numa_node = read_device_file(device, "numa_node", text, sizeof(text)) ? atoi(text) : -1;
 }
 
 /// Fills all attributes; false, with the reason, if this is no EFA device that can carry traffic.
@@ -140,7 +128,7 @@ bool query_device(struct ibv_context *verbs, uct_srd_device_attr_t *attr_p, cons
     attr_p->max_rdma_sge     = static_cast<uint16_t>(device_attr.max_sge_rd);
     attr_p->max_mr_size      = device_attr.max_mr_size;
     attr_p->link_bandwidth   = uct_srd_link_bandwidth(port_attr.active_width, port_attr.active_speed);
-    read_locality(verbs->device, attr_p);
+    uct_srd_device_read_locality(verbs->device->ibdev_path, attr_p);
     return true;
 }
 
@@ -164,6 +152,21 @@ open_device try_open(struct ibv_device *device, uct_srd_device_attr_t *attr_p, c
 }
 
 } // namespace
+
+void uct_srd_device_read_locality(const char *ibdev_path, uct_srd_device_attr_t *attr_p) noexcept
+{
+    char text[32];
+    read_bdf(ibdev_path, attr_p->bdf);
+    attr_p->sys_device = UCS_SYS_DEVICE_ID_UNKNOWN;
+    if (attr_p->bdf[0] != '\0' &&
+        ucs_topo_find_device_by_bdf_name(attr_p->bdf, &attr_p->sys_device) != UCS_OK) {
+        attr_p->sys_device = UCS_SYS_DEVICE_ID_UNKNOWN;
+    }
+    if (attr_p->sys_device != UCS_SYS_DEVICE_ID_UNKNOWN && attr_p->ibdev_name[0] != '\0') {
+        uct_abi_name_sys_device(attr_p->sys_device, attr_p->ibdev_name); // what UCX prints where it names the device
+    }
+    attr_p->numa_node = read_device_file(ibdev_path, "numa_node", text, sizeof(text)) ? atoi(text) : -1;
+}
 
 void uct_srd_device_md_name(const char *ibdev_name, char md_name_p[UCT_MD_NAME_MAX]) noexcept
 {
@@ -232,7 +235,7 @@ ucs_status_t uct_srd_device_open(const char *md_name, struct ibv_context **verbs
 bool uct_srd_device_local_cpus(const struct ibv_context *verbs, ucs_cpu_set_t *cpus_p) noexcept
 {
     char text[1024];
-    if (read_device_file(verbs->device, "local_cpus", text, sizeof(text)) && uct_srd_parse_cpu_mask(text, cpus_p)) {
+    if (read_device_file(verbs->device->ibdev_path, "local_cpus", text, sizeof(text)) && uct_srd_parse_cpu_mask(text, cpus_p)) {
         return true;
     }
     memset(cpus_p, 0xff, sizeof(*cpus_p));

@@ -68,6 +68,9 @@ ucs_status_t uct_srd_device_open(const char *md_name, struct ibv_context **verbs
 /// CPUs near the device; false, and all CPUs, if sysfs does not say.
 bool uct_srd_device_local_cpus(const struct ibv_context *verbs, ucs_cpu_set_t *cpus_p) noexcept;
 
+/// PCI address, UCX's system device and NUMA node, from the folder of a verbs device in sysfs; names the system device.
+void uct_srd_device_read_locality(const char *ibdev_path, uct_srd_device_attr_t *attr_p) noexcept;
+
 /// Pure helpers, tested apart.
 bool   uct_srd_parse_cpu_mask(const char *text, ucs_cpu_set_t *cpus_p) noexcept;
 double uct_srd_link_bandwidth(unsigned active_width, unsigned active_speed) noexcept;

@@ -26,6 +26,8 @@ bool reg_memory(void *arg, void *address, std::size_t size, std::uint32_t *lkey_
     if (mem == nullptr) {
         return false;
     }
+    // Before the registration, which is the first to touch the pages.
+    (void)locality_place(static_cast<uct_srd_md_t *>(arg)->locality, address, size);
     if (uct_srd_md_reg_internal(static_cast<uct_srd_md_t *>(arg), address, size, IBV_ACCESS_LOCAL_WRITE, mem) != UCS_OK) {
         delete mem;
         return false;

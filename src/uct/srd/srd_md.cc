@@ -145,6 +145,9 @@ void append_resource(void *arg, const char *ibdev_name) noexcept
 
 constinit uct_md_ops uct_srd_md_ops = srd::bind_md_ops<md_hooks>();
 
+/// In the order of srd::numa_policy.
+static const char *uct_srd_numa_policy_names[] = {"none", "preferred", "bind", nullptr};
+
 ucs_config_field_t uct_srd_md_config_table[] = {
     {"", "", nullptr, offsetof(uct_srd_md_config_t, super), UCS_CONFIG_TYPE_TABLE(uct_md_config_table)},
 
@@ -178,6 +181,14 @@ ucs_config_field_t uct_srd_md_config_table[] = {
     {"RCACHE_OVERHEAD", "180ns",
      "Time that a registration found in the cache takes; told to UCP in place of the two above while the cache is used.",
      offsetof(uct_srd_md_config_t, rcache_overhead), UCS_CONFIG_TYPE_TIME},
+
+    {"NUMA_POLICY", "preferred",
+     "Where the buffers of interfaces go on a machine with several NUMA nodes:\n"
+     " none       where the thread that opens the interface runs;\n"
+     " preferred  on the device's node as long as it has room;\n"
+     " bind       on the device's node and nowhere else. Memory that cannot be had there ends the process: for\n"
+     "            measurements.",
+     offsetof(uct_srd_md_config_t, numa_policy), UCS_CONFIG_TYPE_ENUM(uct_srd_numa_policy_names)},
 
     {"FORK_INIT", "try", "Make verbs safe to use in a process that forks, with ibv_fork_init().",
      offsetof(uct_srd_md_config_t, fork_init), UCS_CONFIG_TYPE_TERNARY},
@@ -240,6 +251,9 @@ ucs_status_t uct_srd_md_open(uct_component *component, const char *md_name, cons
     }
     uct_srd_device_local_cpus(md->verbs, &md->local_cpus);
     md->offers_invalidate = config->invalidate && (md->attr.caps & (UCT_SRD_CAP_RDMA_READ | UCT_SRD_CAP_RDMA_WRITE)) != 0; // HA-5
+    md->locality = srd::locality_of_device(md->attr.bdf, md->attr.numa_node, static_cast<srd::numa_policy>(config->numa_policy));
+    ucs_debug("%s: NUMA node %d says %s, buffers %s", md->attr.ibdev_name, md->locality.node, md->locality.source,
+              uct_srd_numa_policy_names[static_cast<int>(md->locality.policy)]);
 
     md->pd = ibv_alloc_pd(md->verbs);
     if (md->pd == nullptr) {

@@ -14,6 +14,7 @@
 #pragma once
 
 #include "uct/srd/srd_device.h"
+#include "uct/srd/srd_locality.h"
 #include "uct/srd/ucx/uct_bind.h"
 
 #include <infiniband/verbs.h>
@@ -42,6 +43,7 @@ typedef struct uct_srd_md {
     ucs_linear_func_t      reg_cost; ///< seconds, as a function of the size
     uct_srd_md_counters_t  counters;
     bool                   offers_invalidate; ///< deregistration is told when remote access has ended; set by md_open
+    srd::locality          locality;   ///< where the device is, and where its buffers go
     ucs_cpu_set_t          local_cpus; ///< near the device; all of them if sysfs does not say
 } uct_srd_md_t;
 
@@ -90,6 +92,7 @@ extern uct_md_ops uct_srd_md_ops;
 typedef struct uct_srd_md_config {
     uct_md_config_t super;
     int             reg_cache;          ///< ucs_ternary_auto_value_t
+    int             numa_policy;        ///< srd::numa_policy
     int             fork_init;          ///< ucs_ternary_auto_value_t
     int             invalidate;         ///< bool
     char           *require_dir;        ///< documented here, read by the interface when it closes

@@ -44,6 +44,14 @@ extern "C" void uct_srd_vfs_show_state(void *object, ucs_string_buffer_t *text, 
                               static_cast<unsigned long long>(static_cast<const state_file *>(file)->read(static_cast<iface *>(object))));
 }
 
+extern "C" void uct_srd_vfs_show_numa(void *object, ucs_string_buffer_t *text, void *, uint64_t) noexcept
+{
+    const locality &where = static_cast<const iface *>(object)->md->locality;
+    ucs_string_buffer_appendf(text, "%d %s %s\n", where.node,
+                              where.policy == numa_policy::none ? "none" : where.policy == numa_policy::bind ? "bind" : "preferred",
+                              where.source);
+}
+
 extern "C" void uct_srd_vfs_show_gid(void *object, ucs_string_buffer_t *text, void *, uint64_t) noexcept
 {
     char gid[INET6_ADDRSTRLEN] = "";
@@ -107,6 +115,7 @@ void report_vfs(iface *f) noexcept
         ucs_vfs_obj_add_ro_file(f, uct_srd_vfs_show_state, const_cast<state_file *>(&file), 0, "state/%s", file.name);
     }
     ucs_vfs_obj_add_ro_file(f, uct_srd_vfs_show_gid, nullptr, 0, "state/gid");
+    ucs_vfs_obj_add_ro_file(f, uct_srd_vfs_show_numa, nullptr, 0, "state/numa");
 }
 
 void report_closed(const iface *f) noexcept

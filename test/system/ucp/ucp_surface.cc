@@ -113,6 +113,7 @@ int vfs()
     expect(number(f, "state/peers") == 0, "no peer known yet");
     expect(number(f, "state/qpn") > 0 && number(f, "state/qpn") < 65536, "a queue pair number");
     expect(number(f, "state/rx_memory") >= number(f, "state/rx_queue_len") * 8928, "memory of the receive buffers");
+    expect(read_file(f + "/state/numa").find_first_of("0123456789") == 0, "a NUMA node: " + read_file(f + "/state/numa"));
     expect(read_file(f + "/state/gid").rfind("fe80:", 0) == 0, "a GID: " + read_file(f + "/state/gid"));
 
     endpoint e;

@@ -140,6 +140,16 @@ static inline ucs_status_t uct_abi_invoke_am(uct_base_iface_t *iface, uint8_t am
     return handler->cb(handler->arg, payload, size, flags);
 }
 
+/// Gives UCX's system device the name that people know; later versions want to know whose name wins.
+static inline void uct_abi_name_sys_device(ucs_sys_device_t device, const char *name)
+{
+#if UCX_SRD_ABI == 1131
+    (void)ucs_topo_sys_device_set_name(device, name);
+#else
+    (void)ucs_topo_sys_device_set_name(device, name, 10);
+#endif
+}
+
 /// Unregisters and leaves no trace: UCX 1.13 unlinks the configuration of a component but not the component, so a
 /// plugin that is unloaded would stay in the list as a dangling pointer.
 static inline void uct_abi_component_unregister(uct_component *component)
