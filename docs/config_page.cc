@@ -35,7 +35,7 @@ constexpr note notes[] = {
     {"RCACHE_OVERHEAD", "0.1", "told to UCP while the cache is used"},
     {"NUMA_POLICY", "0.1", "more than one NUMA node; the device's node being known to sysfs or hwloc"},
     {"FORK_INIT", "0.1", "not needed, and not done, where the kernel copies pinned pages at fork"},
-    {"INVALIDATE", "0.2", "a device with one-sided operations"},
+    {"INVALIDATE", "0.1", "a device with one-sided operations"},
     {"REQUIRE_DIR", "0.1", "environment only"},
     {"ABI_CHECK", "0.1", "environment only"},
     // interface
