@@ -47,6 +47,12 @@ def fuzz(build, flavour, name, *arguments, limit=120):
                 limit=limit)
 
 
+def soft_fuzz(build, flavour, name, *arguments, limit=120):
+    """A program of test/fuzz/softefa under its own driver: seeded random runs."""
+    return Step(" ".join([f"Soft EFA fuzz_{name} ({flavour})", *arguments]),
+                [os.path.join(build, flavour, "test/fuzz/softefa", f"fuzz_{name}"), *arguments], limit=limit)
+
+
 def judge(name, *arguments, limit, title=None, env=None):
     return Step(title or " ".join([name, *arguments]), [os.path.join(TOP, "contrib/judges", name), *arguments], limit=limit, env=env)
 
@@ -91,6 +97,7 @@ def user(build, install):
         *unit_tests(build, "release"),
         fuzz(build, "release", "codec", "--runs", "100000"),
         fuzz(build, "release", "receive", "--runs", "10000"),
+        *[soft_fuzz(build, "release", name, "--seconds", "2") for name in ("neighbour", "uverbs", "wqe")],
         Step("tools", [os.path.join(TOP, "test/system/tools/run")], limit=240, env={"INSTALL": install}),
         Step("pages", [os.path.join(TOP, "docs/check-pages"), os.path.join(build, "release")]),
         soft.surface("vfs"),
@@ -114,6 +121,7 @@ def ci(build, install):
         *unit_tests(build, "asan"),
         fuzz(build, "asan", "codec", "--seed", "2", "--runs", "100000"),
         fuzz(build, "asan", "receive", "--seed", "2", "--runs", "5000"),
+        *[soft_fuzz(build, "asan", name, "--seed", str(os.getpid()), "--seconds", "8") for name in ("neighbour", "uverbs", "wqe")],
         asan.stock_ucx("--quick", env={"ASAN_OPTIONS": "detect_leaks=0"}),
         Step("build UCX's own tests", [os.path.join(TOP, "contrib/judges/ucx-gtest-build")], limit=1800, counts=False),
         judge("ucx-gtest", "--filter", "uct", limit=900, title="UCX's own tests, uct"),

@@ -2,6 +2,8 @@
  *
  * The program starts itself again: the loader reads LD_PRELOAD only at the start of a process.
  */
+#include "canary.h"
+
 #include <gtest/gtest.h>
 
 #include <cstdio>
@@ -72,6 +74,9 @@ int main(int argc, char **argv)
             return 1;
         }
         return run_preloaded(argv);
+    }
+    if (argc >= 3 && std::string(argv[1]) == "--canary") {
+        return verbs::canary_main(argv[2], argv[3]);
     }
     alarm(240); // a hang is a failure
     testing::InitGoogleTest(&argc, argv);

@@ -1,0 +1,232 @@
+/* See canary.h. A sender (child) and a receiver (parent) exchange numbered messages with checked contents; the receiver answers each one.
+ *
+ * Without a bug the program relies on nothing that SRD does not promise: any order of messages, of completions, and of an answer against the
+ * completion of what it answers; a failed send was not delivered and is sent again; a buffer belongs to the device until its completion; the
+ * other side may pause, and may die. Each bug is one that programs had.
+ */
+#include "canary.h"
+
+#include "verbs_endpoint.h"
+
+#include <array>
+#include <csignal>
+#include <map>
+#include <string_view>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+namespace verbs {
+
+namespace {
+
+constexpr std::uint32_t size = 64, window = 8;
+constexpr int           broken = 10;
+std::string_view        bug;
+
+double now()
+{
+    timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
+
+struct party {
+    endpoint::options  options;
+    context_ptr        context;
+    std::unique_ptr<endpoint> e;
+    ibv_ah            *ah = nullptr;
+    std::uint32_t      peer_qpn = 0;
+
+    bool open(int socket)
+    {
+        options.rnr_retry = bug == "rnr_is_success" || bug == "none_without_rnr_retry" ? 0 : 7;
+        options.cqe = 512, options.recv_count = 128, options.send_count = 128;
+        context = open_device();
+        e       = context ? std::make_unique<endpoint>(context.get(), options) : nullptr;
+        if (e == nullptr || !e->ok())
+            return false;
+        ah = e->ah_to(*e); // one host, one GID
+        const std::uint32_t mine = e->qp()->qp_num;
+        for (std::uint64_t i = 0; i < 64; ++i)
+            if (e->recv(1000 + i, 32768 + i * size, size) != 0)
+                return false;
+        return write(socket, &mine, 4) == 4 && read(socket, &peer_qpn, 4) == 4 && ah != nullptr;
+    }
+    char *slot(std::uint64_t i) { return e->buffer() + i * size; }
+    void  fill(std::uint64_t i, std::uint32_t sequence)
+    {
+        for (unsigned k = 0; k < size / 4; ++k)
+            reinterpret_cast<std::uint32_t *>(slot(i))[k] = sequence * 2654435761u + (k == 0 ? 0 : 1);
+    }
+    bool post(std::uint64_t wr_id, std::uint64_t i) { return e->send_ex(wr_id, peer_qpn, ah, e->sge(i * size, size)) == 0; }
+};
+
+std::uint32_t sequence_of(const char *at, bool *whole_p)
+{
+    const auto *words = reinterpret_cast<const std::uint32_t *>(at);
+    *whole_p = true;
+    for (unsigned k = 2; k < size / 4; ++k)
+        *whole_p &= words[k] == words[1] && words[1] == words[0] + 1;
+    return words[0] * 244002641u; // inverse of the factor
+}
+
+/// Messages 0..total-1, each once, through a window of buffers.
+int sender(int socket, std::uint32_t total)
+{
+    party p;
+    if (!p.open(socket))
+        return 2;
+    std::array<std::uint32_t, window> in_slot{};
+    std::uint32_t                     busy = 0, next = 0, completed = 0, answered = 0;
+    std::map<std::uint32_t, bool>     done; ///< message: its completion was seen
+    std::array<double, window>        since{};
+    while (completed < total || answered < total) {
+        for (std::uint32_t i = 0; i < window && next < total && next - answered < 24 && (next == 0 || completed != 0); ++i) { // the first message connects the two
+            if ((busy >> i & 1) != 0)
+                continue;
+            p.fill(i, next);
+            if (!p.post(i, i))
+                return 3;
+            since[i]   = now();
+            in_slot[i] = next++;
+            if (bug == "reuse_before_completion" && in_slot[i] > 0) // the first one waits for the connection in any case
+                p.fill(i, 0xffffff);
+            busy |= 1u << i;
+        }
+        if (bug == "short_timeout")
+            for (std::uint32_t i = 0; i < window; ++i)
+                if ((busy >> i & 1) != 0 && now() - since[i] > 0.25)
+                    return broken;
+        auto c = p.e->poll_once();
+        if (!c)
+            continue;
+        if (c->wr_id >= 1000) { // an answer
+            bool       whole;
+            const auto which = sequence_of(p.e->buffer() + 32768 + (c->wr_id - 1000) * size, &whole);
+            if (c->status != IBV_WC_SUCCESS || !whole || which >= total)
+                return broken;
+            if (bug == "answer_after_completion" && !done[which])
+                return broken;
+            ++answered;
+            if (p.e->recv(c->wr_id, 32768 + (c->wr_id - 1000) * size, size) != 0)
+                return 4;
+            continue;
+        }
+        const auto i = static_cast<std::uint32_t>(c->wr_id);
+        const bool ignored = bug == "status_is_ignored" || (bug == "rnr_is_success" && c->status == IBV_WC_RNR_RETRY_EXC_ERR);
+        if (c->status != IBV_WC_SUCCESS && !ignored) {
+            if (!p.post(i, i)) // not delivered: again
+                return 5;
+            continue;
+        }
+        if (bug == "completions_in_order" && in_slot[i] != completed)
+            return broken;
+        done[in_slot[i]] = true;
+        ++completed;
+        busy &= ~(1u << i);
+        if (total > completed && ignored && c->status != IBV_WC_SUCCESS)
+            ++answered; // as if it had been: this one's answer will not come
+    }
+    char word = 0;
+    return read(socket, &word, 1) == 1 ? 0 : 6; // the receiver has what it waited for, or is gone
+}
+
+int receiver(int socket, std::uint32_t total, pid_t child)
+{
+    party p;
+    if (!p.open(socket))
+        return 2;
+    std::vector<bool> seen(total);
+    std::uint32_t     received = 0, free_answers = ~0u;
+    double            heard = 0, stopped_at = 0;
+    int               state = 0;
+    while (received < total) {
+        auto c = p.e->poll_once();
+        if (!c) {
+            if (bug == "silence_is_the_end" && heard != 0 && now() - heard > 0.4)
+                return broken; // with messages missing
+            if (stopped_at != 0 && now() - stopped_at > 1) {
+                kill(child, SIGCONT);
+                stopped_at = 0;
+            }
+            if (bug != "waits_for_the_dead" && waitpid(child, &state, WNOHANG | WUNTRACED) == child) {
+                if (!WIFSTOPPED(state))
+                    return WIFSIGNALED(state) ? 0 : WEXITSTATUS(state); // its end is noticed: that is all that can be asked
+                stopped_at = now();
+            }
+            continue;
+        }
+        heard = now();
+        if (c->wr_id < 1000) { // completion of an answer
+            if (c->status != IBV_WC_SUCCESS) {
+                if (!p.post(c->wr_id, c->wr_id))
+                    return 5;
+            } else {
+                free_answers |= 1u << c->wr_id;
+            }
+            continue;
+        }
+        bool       whole;
+        char      *at    = p.e->buffer() + 32768 + (c->wr_id - 1000) * size;
+        const auto which = sequence_of(at, &whole);
+        if (c->status != IBV_WC_SUCCESS || !whole || which >= total || seen[which])
+            return broken;
+        if (bug == "messages_in_order" && which != received)
+            return broken;
+        seen[which] = true;
+        ++received;
+        if (p.e->recv(c->wr_id, 32768 + (c->wr_id - 1000) * size, size) != 0)
+            return 4;
+        if (free_answers == 0) // never with a window of 8
+            return 7;
+        const auto i = static_cast<std::uint32_t>(__builtin_ctz(free_answers));
+        free_answers &= ~(1u << i);
+        p.fill(i, which);
+        if (!p.post(i, i))
+            return 3;
+    }
+    while (free_answers != ~0u)
+        if (auto c = p.e->poll_once(); c && c->wr_id < 1000) {
+            if (c->status == IBV_WC_SUCCESS || c->status == IBV_WC_REM_INV_RD_REQ_ERR)
+                free_answers |= 1u << c->wr_id;
+            else if (!p.post(c->wr_id, c->wr_id))
+                return 5;
+        }
+    const char word = 1;
+    if (write(socket, &word, 1) != 1)
+        return 8;
+    while (waitpid(child, &state, 0) != child) {
+    }
+    return WIFEXITED(state) ? WEXITSTATUS(state) : broken;
+}
+
+} // namespace
+
+int canary_main(const char *which, const char *end)
+{
+    bug = which;
+    const std::uint32_t total = bug == "short_timeout" || bug == "none_slow" ? 4 : 400;
+    alarm(5); // a hang is a failure
+    if (end != nullptr)
+        return sender(std::atoi(end), total);
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0)
+        return 2;
+    const pid_t child = fork();
+    if (child == 0) {
+        close(pair[0]);
+        // Settings are read once in a process: what only the sender is to suffer waits for it under another name.
+        for (const char *name : {"STOP_AT", "KILL_AT"})
+            if (const char *value = getenv((std::string("CANARY_SENDER_") + name).c_str()))
+                setenv((std::string("SOFTEFA_") + name).c_str(), value, 1);
+        execl("/proc/self/exe", "gtest_softefa_verbs", "--canary", which, std::to_string(pair[1]).c_str(), static_cast<char *>(nullptr));
+        _exit(127);
+    }
+    close(pair[1]);
+    const int code = receiver(pair[0], total, child);
+    kill(child, SIGKILL);
+    return code;
+}
+
+} // namespace verbs

@@ -1,0 +1,67 @@
+/* Every kind of rudeness exposes a bug that stays hidden without it, and does no harm to a program that is right (canary.cc). */
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <vector>
+
+namespace {
+
+struct canary {
+    const char *name;
+    const char *bug;
+    const char *right; ///< the program without it, with the same transport options
+    std::vector<const char *> knobs;
+    bool by_chance = false; ///< a race shows the bug without the knob too, now and then
+};
+
+void PrintTo(const canary &c, std::ostream *to) { *to << c.name; }
+
+/// Exit code of the program, -1 where a signal ended it (the watchdog's, after a hang).
+int run(const char *bug, const std::vector<const char *> &knobs)
+{
+    const pid_t pid = fork();
+    if (pid == 0) {
+        setenv("SOFTEFA_REORDER", "0", 1);
+        for (std::size_t i = 0; i + 1 < knobs.size(); i += 2)
+            setenv(knobs[i], knobs[i + 1], 1);
+        execl("/proc/self/exe", "gtest_softefa_verbs", "--canary", bug, static_cast<char *>(nullptr));
+        _exit(127);
+    }
+    int state = 0;
+    while (waitpid(pid, &state, 0) == -1 && errno == EINTR) {
+    }
+    return WIFEXITED(state) ? WEXITSTATUS(state) : -1;
+}
+
+class canaries : public testing::TestWithParam<canary> {};
+
+TEST_P(canaries, bug_is_hidden_without_the_knob_and_caught_with_it)
+{
+    const canary &c = GetParam();
+    if (!c.by_chance)
+        EXPECT_EQ(run(c.bug, {}), 0) << "the planted bug must not show by itself";
+    EXPECT_NE(run(c.bug, c.knobs), 0) << "decoration: this knob catches nothing";
+    EXPECT_EQ(run(c.right, c.knobs), 0) << "a program that is right survives it";
+}
+
+const canary all[] = {
+    {"reorder_messages", "messages_in_order", "none", {"SOFTEFA_REORDER", "50"}},
+    {"reorder_completions", "completions_in_order", "none", {"SOFTEFA_REORDER", "50"}},
+    {"reorder_queues", "answer_after_completion", "none", {"SOFTEFA_REORDER", "50"}, true},
+    {"delay", "reuse_before_completion", "none", {"SOFTEFA_DELAY", "2ms", "SOFTEFA_DELAY_RATE", "20"}},
+    {"delay_overtakes", "messages_in_order", "none", {"SOFTEFA_DELAY", "2ms", "SOFTEFA_DELAY_RATE", "20"}},
+    {"rnr_every", "rnr_is_success", "none_without_rnr_retry", {"SOFTEFA_RNR_EVERY", "7"}},
+    {"rnr_for", "rnr_is_success", "none_without_rnr_retry", {"SOFTEFA_RNR_FOR", "20ms"}},
+    {"fail_at", "status_is_ignored", "none", {"SOFTEFA_FAIL_STATUS", "13", "SOFTEFA_FAIL_AT", "50"}},
+    {"fail_rate", "status_is_ignored", "none", {"SOFTEFA_FAIL_STATUS", "8", "SOFTEFA_FAIL_RATE", "2"}},
+    {"stop", "silence_is_the_end", "none", {"CANARY_SENDER_STOP_AT", "50"}},
+    {"kill", "waits_for_the_dead", "none", {"CANARY_SENDER_KILL_AT", "50"}},
+    {"latency", "short_timeout", "none_slow", {"SOFTEFA_LATENCY", "300ms"}},
+    {"bandwidth", "short_timeout", "none_slow", {"SOFTEFA_BANDWIDTH", "1.5k"}},
+};
+
+INSTANTIATE_TEST_SUITE_P(each, canaries, testing::ValuesIn(all), [](const auto &p) { return p.param.name; });
+
+} // namespace
