@@ -199,6 +199,49 @@ TEST_F(processes, killed_peer_fails_its_work_and_only_that)
     EXPECT_EQ(living.reap(), 0);
 }
 
+/// The child of a killed process keeps copies of all its descriptors, sockets included: the death must show all the same.
+TEST_F(processes, killed_peer_is_noticed_although_its_forked_child_lives)
+{
+    int kept[2];
+    ASSERT_EQ(pipe2(kept, O_CLOEXEC), 0);
+    child    dying([&](pipe_end io) {
+        endpoint e(8192);
+        address  peer;
+        if (!io.swap(address_of(e), &peer))
+            return 2;
+        std::uint32_t word;
+        if (!io.get(&word))
+            return 3;
+        const pid_t survivor = fork();
+        if (survivor == 0) {
+            ::close(kept[1]);
+            char end;
+            alarm(30);
+            _exit(read(kept[0], &end, 1) == 0 ? 0 : 1); // until the test ends
+        }
+        io.put_word(static_cast<std::uint32_t>(survivor));
+        return io.get(&word) ? 0 : 4;
+    });
+    endpoint e;
+    address  victim;
+    ASSERT_TRUE(dying.end.swap(address_of(e), &victim));
+    for (std::uint16_t i = 0; i < 4; ++i)
+        e.qp.post(e.qp.send_inline(i, e.ah, victim.qpn, "doomed"));
+    ASSERT_TRUE(until([&] { e.scq.poll(); return device_counters_get(0)->rnr_retries > 4; }));
+    std::uint32_t grandchild = 0;
+    ASSERT_TRUE(dying.end.put_word(1) && dying.end.get(&grandchild));
+    dying.kill(SIGKILL);
+    EXPECT_EQ(dying.reap(), -SIGKILL);
+    for (unsigned i = 0; i < 4; ++i) {
+        auto done = e.scq.wait();
+        ASSERT_TRUE(done) << i;
+        EXPECT_EQ(done->status, 9);
+    }
+    EXPECT_EQ(::kill(static_cast<pid_t>(grandchild), 0), 0) << "it was to live";
+    ::close(kept[0]);
+    ::close(kept[1]);
+}
+
 TEST_F(processes, stopped_peer_is_only_a_stall)
 {
     child    other([&](pipe_end io) { return echo(io, 2); });

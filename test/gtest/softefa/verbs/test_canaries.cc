@@ -40,8 +40,9 @@ class canaries : public testing::TestWithParam<canary> {};
 TEST_P(canaries, bug_is_hidden_without_the_knob_and_caught_with_it)
 {
     const canary &c = GetParam();
-    if (!c.by_chance)
+    if (!c.by_chance) {
         EXPECT_EQ(run(c.bug, {}), 0) << "the planted bug must not show by itself";
+    }
     EXPECT_NE(run(c.bug, c.knobs), 0) << "decoration: this knob catches nothing";
     EXPECT_EQ(run(c.right, c.knobs), 0) << "a program that is right survives it";
 }
