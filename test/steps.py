@@ -102,6 +102,7 @@ def user(build, install):
              env={"PROGRAM": os.path.join(build, "release/test/gtest/gtest_softefa_verbs"),
                   "LIBRARY": os.path.join(build, "release/src/softefa/.libs/libsoftefa.so")}),
         Step("tools", [os.path.join(TOP, "test/system/tools/run")], limit=240, env={"INSTALL": install}),
+        Step("softefa", [os.path.join(TOP, "test/system/softefa/run")], limit=240, env={"INSTALL": install}),
         Step("pages", [os.path.join(TOP, "docs/check-pages"), os.path.join(build, "release")]),
         soft.surface("vfs"),
         soft.surface("devices", "2", devices=2, env={"UCX_MAX_EAGER_LANES": "2"}),

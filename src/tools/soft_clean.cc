@@ -41,7 +41,7 @@ bool is_socket(const std::string &name)
 /// Everything that Soft EFA makes in such a folder.
 bool is_ours(const std::string &name)
 {
-    return is_link(name) || is_socket(name) || starts_with(name, "qpn.") || starts_with(name, "tree-") || starts_with(name, "building-") ||
+    return is_link(name) || is_socket(name) || starts_with(name, "qpn.") || starts_with(name, "tree-") || starts_with(name, "building-") || starts_with(name, "failure.") ||
            name == "softefa-sysfs" || name == "domain";
 }
 

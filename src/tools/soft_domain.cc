@@ -200,6 +200,27 @@ soft_process process_read(int folder_fd, const std::string &link)
     return result;
 }
 
+soft_process process_read_file(const std::string &path)
+{
+    soft_process result;
+    const int    fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    result.state    = process_state::unreadable;
+    result.trouble  = fd < 0 ? strerror(errno) : "it is too short";
+    // The file itself says whose it is.
+    alignas(observe::published) char head[offsetof(observe::published, record_mode)];
+    if (fd >= 0 && pread(fd, head, sizeof(head), 0) == static_cast<ssize_t>(sizeof(head))) {
+        std::int32_t pid = 0;
+        memcpy(&result.instance, head + offsetof(observe::published, instance), sizeof(result.instance));
+        memcpy(&pid, head + offsetof(observe::published, pid), sizeof(pid));
+        result.pid = pid;
+        read_published(fd, &result);
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    return result;
+}
+
 std::vector<soft_domain> domains_of_user()
 {
     std::vector<soft_domain> domains;

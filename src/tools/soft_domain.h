@@ -60,6 +60,9 @@ bool domains_of_options(const soft_options &options, std::vector<soft_domain> *d
 /// Reads the processes. False: there is no such folder, or it is not private to this user; *error_p says so.
 bool domain_read(soft_domain *domain_p, std::string *error_p);
 
+/// What a process kept in a file when something failed; state alive if it can be read.
+soft_process process_read_file(const std::string &path);
+
 /// One process by its link; pure but for reading.
 soft_process process_read(int folder_fd, const std::string &link);
 

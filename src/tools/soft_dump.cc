@@ -100,6 +100,15 @@ int soft_dump(const soft_options &options)
     std::vector<soft_domain> domains;
     std::string              error;
     soft_options             every = options;
+    if (!options.file.empty()) {
+        const soft_process p = process_read_file(options.file);
+        if (p.page == nullptr) {
+            fprintf(stderr, "softefa: %s: %s\n", options.file.c_str(), p.trouble.c_str());
+            return exit_refused;
+        }
+        fputs(dump_text(p).c_str(), stdout);
+        return exit_ok;
+    }
     every.all                      = false;
     if (!domains_of_options(every, &domains, &error)) {
         fprintf(stderr, "softefa: %s\n", error.c_str());

@@ -180,8 +180,12 @@ bool check_rest(const std::vector<std::string> &rest, soft_options *options_p, s
         return true;
     case soft_verb::dump: {
         unsigned long pid = 0;
+        if (rest.size() == 1 && rest[0].find('/') != std::string::npos) {
+            options_p->file = rest[0];
+            return true;
+        }
         if (rest.size() != 1 || !parse_count(rest[0], 4194304, &pid)) {
-            *error_p = "dump which process? 'softefa dump PID'; 'softefa status' lists them";
+            *error_p = "dump which process? 'softefa dump PID', or the path of a file that a failed one kept; 'softefa status' lists processes";
             return false;
         }
         options_p->pid = static_cast<int>(pid);
@@ -226,7 +230,7 @@ const char *soft_options_help() noexcept
 {
     return "usage: softefa run [SETTINGS] [--no-check] [--print-env[=sh]] [--] COMMAND [ARGUMENTS]\n"
            "       softefa status [--watch[=SECONDS]] [--json] [--all] [SETTINGS]\n"
-           "       softefa dump PID [SETTINGS]\n"
+           "       softefa dump PID|FILE [SETTINGS]\n"
            "       softefa clean [--all] [--dry-run] [SETTINGS]\n"
            "       softefa settings | limits [SETTINGS]\n"
            "       softefa --help | --version\n"
@@ -240,7 +244,7 @@ const char *soft_options_help() noexcept
            "  --json               for programs; with --watch one object a line\n"
            "  --all                every domain of this user\n"
            "dump      what one process recorded last: its queue pairs, peers, errors; with --set RECORD=data in its run\n"
-           "          also each message\n"
+           "          also each message; or what is in a file that a process kept when something failed\n"
            "clean     removes what processes left behind that were killed; never what a living process uses\n"
            "  --all                every domain of this user\n"
            "  --dry-run            only say what would be removed\n"

@@ -24,7 +24,8 @@ struct soft_options {
     bool                     all       = false;   ///< of status and clean: every domain of this user
     bool                     dry_run   = false;   ///< of clean: only say what would go
     unsigned                 watch_ms  = 0;       ///< of status: pause between two looks; 0 = look once
-    int                      pid       = 0;       ///< of dump
+    int                      pid       = 0;       ///< of dump; 0: a file
+    std::string              file;                ///< of dump: what a failed process kept
     std::vector<std::string> command;             ///< of run; may be empty only with --print-env
 };
 

@@ -12,7 +12,9 @@
  *   CQ-3  entries in ring + overflow + reserved never exceed entries + overflow_room.
  */
 #include "softefa/dev/engine_state.h"
+#include "softefa/dev/helper.h"
 #include "softefa/dev/op_life.h"
+#include "softefa/dev/publish.h"
 #include "softefa/dev/wqe.h"
 
 #include <cassert>
@@ -63,6 +65,17 @@ void store(cq &c, const cqe_bytes &entry) noexcept
     ++c.produced;
 }
 
+/// As a device that has no room beside its rings: the entry is lost, the CQ takes no other, and the application is told.
+void overrun(cq &c) noexcept
+{
+    c.failed = true;
+    ++counters_of(c.owner->device).cq_lost;
+    record(record_kind::cq_overrun, c.owner->device, 0, 0, 0, c.self, c.entries);
+    publish_failure("a completion queue overran");
+    helper_kick();
+    c.async_events += async_write(*c.owner, async_event::cq_error, c.user_handle);
+}
+
 bool write_event(cq &c) noexcept
 {
     const int  saved   = errno;
@@ -75,6 +88,22 @@ bool write_event(cq &c) noexcept
 }
 
 } // namespace
+
+bool async_write(const context &c, async_event type, std::uint64_t element) noexcept
+{
+    const struct {
+        std::uint64_t element;
+        std::uint32_t type, reserved;
+    } event{element, static_cast<std::uint32_t>(type), 0};
+    if (c.async_fd < 0)
+        return false;
+    const int  saved   = errno;
+    const bool written = syscall(SYS_write, c.async_fd, &event, sizeof(event)) == static_cast<long>(sizeof(event));
+    errno = saved;
+    counters_of(c.device).async_events += written;
+    record(record_kind::async_event, c.device, 0, 0, 0, event.type, element);
+    return written;
+}
 
 bool cq_has_room(cq &c, unsigned count) noexcept
 {
@@ -101,10 +130,16 @@ void cq_write(cq &c, const cqe_bytes &entry) noexcept
     if (engine().record_data) [[unlikely]]
         record(record_kind::cqe, c.owner->device, wqe::cqe_qpn(entry.words[0]), 0, wqe::cqe_status(entry.words[0]), wqe::cqe_req_id(entry.words[0]),
                wqe::cqe_queue(entry.words[0]));
+    if (c.failed) [[unlikely]] {
+        ++counters_of(c.owner->device).cq_lost;
+        return;
+    }
     if (c.overflow_count != 0) [[unlikely]]
         cq_drain_overflow(c); // room in the ring may be what cq_has_room() counted on
     if (c.overflow_count == 0 && ring_has_room(c)) [[likely]] {
         store(c, entry);
+    } else if (engine().cq_overrun_is_error) {
+        overrun(c);
     } else if (c.overflow_count < c.overflow_room) {
         c.overflow[(c.overflow_head + c.overflow_count) % c.overflow_room] = entry;
         if (c.overflow_count++ == 0)

@@ -73,7 +73,7 @@ result<cq_reply> cq_create(handle owner, const cq_request &request) noexcept
     return cq_reply{h, c->index, ring->where, doorbell->where};
 }
 
-status cq_destroy(handle h, std::uint32_t *events_p) noexcept
+status cq_destroy(handle h, std::uint32_t *events_p, std::uint32_t *async_events_p) noexcept
 {
     const control_guard guard;
     cq *c = guard.dead() ? nullptr : objects().cqs.find(h);
@@ -86,6 +86,8 @@ status cq_destroy(handle h, std::uint32_t *events_p) noexcept
         c->armed = false;
         if (events_p != nullptr)
             *events_p = c->events;
+        if (async_events_p != nullptr)
+            *async_events_p = c->async_events;
     }
     cq_release(*c);
     return status::ok;

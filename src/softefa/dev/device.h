@@ -47,8 +47,12 @@ result<handle> context_open(unsigned device_index, int memfd) noexcept;
 /// Destroys whatever the context still owns. No CQE, event or wake-up after it returns.
 void context_close(handle context) noexcept;
 
-/// Called once for every process that is forked from one with contexts: marks all of them dead; every later call fails with
-/// permission, the engine does nothing, nothing is freed.
+/// Where asynchronous events of a context go: the write end of a pipe (non-blocking), not owned; -1 = nowhere.
+void context_set_async(handle context, int fd) noexcept;
+
+/// Called in every process that is forked, by its fork handler: contexts of the parent are dead in it, every call for them fails with
+/// permission, the engine does nothing, nothing is freed. context_open() makes it a process of its own; handles of the parent must not be
+/// passed any more then.
 void process_forked() noexcept;
 
 /// What a command of the kernel interface was for, as far as counting it goes.
@@ -84,8 +88,9 @@ struct cq_request {
 };
 struct cq_reply { handle cq = 0; std::uint16_t cq_index = 0; region ring; region doorbell; /* size 0: no doorbell */ };
 result<cq_reply> cq_create(handle context, const cq_request &request) noexcept;
-/// busy while a QP uses it. Event records written for this CQ so far, so that the caller can settle the channel: `events_p`.
-status cq_destroy(handle cq, std::uint32_t *events_p) noexcept;
+/// busy while a QP uses it. Event records written for this CQ so far, to its channel and to the context's asynchronous descriptor, so that the
+/// caller can settle them; either may be null.
+status cq_destroy(handle cq, std::uint32_t *events_p, std::uint32_t *async_events_p = nullptr) noexcept;
 
 /// --- queue pairs -----------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,8 @@
 #include <bit>
 #include <sched.h>
 #include <ctime>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 namespace softefa::dev {
 
@@ -281,7 +283,7 @@ engine_guard::engine_guard() noexcept
             sched_yield();
         } else {
             const timespec pause{0, 50'000};
-            nanosleep(&pause, nullptr);
+            syscall(SYS_nanosleep, &pause, nullptr); // not the function: that one is a cancellation point
         }
     }
 }

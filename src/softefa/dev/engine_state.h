@@ -81,6 +81,7 @@ struct engine_state {
     std::uint32_t queues_swap_in = 0; ///< posts until receive queues are served before a send queue once; 0 = never
     bool          posts_held = false;  ///< fetched work goes through requester_submit_rudely()
     bool          wire_modelled = false;
+    bool          cq_overrun_is_error = false;
     bool          record_data = false; ///< the recorder keeps every message
     std::uint64_t rnr_pause_ns = 0;
     rudeness      rude;
@@ -187,6 +188,11 @@ bool cq_drain_overflow(cq &c) noexcept;
 void cq_settle_events() noexcept;                  ///< writes event records that did not fit before
 bool cq_has_unconsumed(cq &c) noexcept;
 void cq_fire(cq &c) noexcept;
+
+/// IBV_EVENT_*
+enum class async_event : std::uint32_t { cq_error = 0, device_fatal = 8 };
+/// True if the record was written. `element`: what the application knows the object by.
+bool async_write(const context &c, async_event type, std::uint64_t element) noexcept;
 
 // --- shared checks
 /// The bytes of a registration that [address, address + length) names, or null. `access`: IBV_ACCESS_* that must all be there.

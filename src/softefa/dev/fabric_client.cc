@@ -66,7 +66,11 @@ void link_fail(link &l, const char *reason) noexcept
     ++e.peers.peers_failed;
     e.peers.last_failure = reason;
     ++e.counters[0].drop_protocol;
+    // A process whose own ring is damaged can never complete anything again: its devices are lost.
+    if (l.channel->is_self)
+        objects().contexts.for_each([](context &c) { (void)async_write(c, async_event::device_fatal, 0); });
     requester_link_gone(l);
+    publish_failure(l.channel->is_self ? "a device is lost: this process's own ring is damaged" : "a peer broke the protocol and was cut off");
     record(record_kind::peer_failed, 0, 0, 0, 0, l.channel->instance, l.index);
     e.failed_links.store(true, std::memory_order_relaxed);
     helper_kick();
@@ -94,6 +98,7 @@ status fabric_start() noexcept
     e.link_count   = 1;
     e.yield_after  = yield_never;
     e.reorder      = s.reorder_per_65536;
+    e.cq_overrun_is_error = s.cq_overrun != 0;
     e.random       = base::rng(s.seed);
     e.rnr_pause_ns = s.rnr_timer_us * 1000ull;
     engine_draw_queue_swap(e);
@@ -118,6 +123,33 @@ void fabric_stop() noexcept
         engine().link_count    = 0;
         engine().touched_count = 0;
     }
+    if (self_channel != nullptr)
+        fabric::channel_close(*self_channel);
+    delete self_channel;
+    delete self;
+    self         = nullptr;
+    self_channel = nullptr;
+    instance     = 0;
+}
+
+void fabric_forked() noexcept
+{
+    publish_forked();
+    if (instance == 0)
+        return;
+    helper_forked();
+    names().forget();
+    if (self_channel != nullptr) {
+        for (int *fd : {&self_channel->own.fd, &self_channel->peer.fd}) {
+            fabric::raw_close(*fd);
+            *fd = -1;
+        }
+    }
+}
+
+void fabric_revive() noexcept
+{
+    helper_revive();
     if (self_channel != nullptr)
         fabric::channel_close(*self_channel);
     delete self_channel;

@@ -12,6 +12,9 @@ namespace softefa::dev {
 status fabric_start() noexcept;
 /// Last context gone: leaves every peer, joins the helper thread, gives everything back. Control lock held, engine lock not held.
 void fabric_stop() noexcept;
+/// In the handler of a fork, child side; and in a child that opens a device of its own (helper.h). Control lock held in the latter.
+void fabric_forked() noexcept;
+void fabric_revive() noexcept;
 /// A QP can communicate from now on: others must be able to find us. Control lock held.
 status fabric_publish() noexcept;
 

@@ -240,6 +240,37 @@ void helper_stop() noexcept
     close_all();
 }
 
+void helper_forked() noexcept
+{
+    const auto drop = [](int &fd) {
+        fabric::raw_close(fd);
+        fd = -1;
+    };
+    for (peer *p : helper.peers) {
+        if (p == nullptr)
+            continue;
+        for (int *fd : {&p->socket, &p->pidfd, &p->own.fd, &p->channel.own.fd, &p->channel.peer.fd, &p->channel.wake_fd})
+            drop(*fd);
+    }
+    for (int *fd : {&helper.listen_fd, &helper.epoll_fd, &helper.wake_fd})
+        drop(*fd);
+    helper.running.store(false, std::memory_order_relaxed);
+}
+
+void helper_revive() noexcept
+{
+    for (peer *&p : helper.peers) {
+        if (p == nullptr)
+            continue;
+        fabric::segment_close(p->own);
+        fabric::channel_close(p->channel);
+        delete p;
+        p = nullptr;
+    }
+    helper.next_lookup = helper.next_silent_check = helper.accept_again = 0;
+    helper.accepted = 0;
+}
+
 bool helper_running() noexcept { return helper.running.load(std::memory_order_acquire); }
 
 void helper_kick() noexcept

@@ -14,6 +14,11 @@ namespace softefa::dev {
 status helper_start(fabric::registry &names, std::uint64_t instance) noexcept;
 /// Says goodbye to every peer, joins the thread and gives everything back.
 void helper_stop() noexcept;
+/// In the handler of a fork, child side: its copies of the parent's descriptors are closed, so that it neither keeps peers believing in the
+/// parent nor hands them to a program that it starts. Memory stays until helper_revive().
+void helper_forked() noexcept;
+/// In a forked child that opens a device of its own: what the parent's thread had is given back.
+void helper_revive() noexcept;
 bool helper_running() noexcept;
 /// Makes it look. Any thread that holds the engine lock; one system call, errno preserved.
 void helper_kick() noexcept;

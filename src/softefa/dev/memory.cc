@@ -8,6 +8,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -34,6 +37,68 @@ bool is_mapped(std::uint64_t start, std::uint64_t length) noexcept
         ok = syscall(SYS_mincore, at, part, residency) == 0;
         at += part;
     }
+    errno = saved;
+    return ok;
+}
+
+/// One line of /proc/self/maps: "start-end rwxp ...".
+struct mapping_line {
+    std::uint64_t start = 0, end = 0;
+    bool          can_read = false, can_write = false;
+};
+
+bool parse_mapping(const char *line, mapping_line *m) noexcept
+{
+    unsigned long long start = 0, end = 0;
+    char               rights[5] = "";
+    if (std::sscanf(line, "%llx-%llx %4s", &start, &end, rights) != 3)
+        return false;
+    *m = {start, end, rights[0] == 'r', rights[1] == 'w'};
+    return true;
+}
+
+/// True if all of [at, end) has the rights, as far as /proc can tell.
+bool rights_by_maps(std::uint64_t at, std::uint64_t end, bool write) noexcept
+{
+    static char text[8192]; // control lock held
+    std::size_t have = 0;
+    bool        ok   = true;
+    const long  fd   = syscall(SYS_openat, AT_FDCWD, "/proc/self/maps", O_RDONLY | O_CLOEXEC);
+    while (fd >= 0 && ok && at < end) {
+        const long more = syscall(SYS_read, fd, text + have, sizeof(text) - 1 - have);
+        if (more <= 0)
+            break; // the end, or /proc fails: mincore has the last word
+        have += static_cast<std::size_t>(more);
+        text[have] = '\0';
+        char *line = text;
+        for (char *stop; ok && at < end && (stop = std::strchr(line, '\n')) != nullptr; line = stop + 1) {
+            mapping_line m;
+            *stop = '\0';
+            if (!parse_mapping(line, &m) || m.end <= at)
+                continue;
+            ok = m.start <= at && m.can_read && (m.can_write || !write);
+            at = m.end;
+        }
+        have = std::strlen(line);
+        if (have >= sizeof(text) - 1)
+            break; // a line longer than the buffer: no path is
+        std::memmove(text, line, have);
+    }
+    if (fd >= 0)
+        syscall(SYS_close, fd);
+    return ok;
+}
+
+/// True if the kernel would let a device read, and write if asked, every page: as when it pins them. Small ranges are touched as pinning would; for
+/// large ones the list of mappings is read, so that nothing that was never used takes memory.
+bool has_rights(std::uint64_t start, std::uint64_t length, bool write) noexcept
+{
+    constexpr std::uint64_t touched_max = 64 * 1024;
+    constexpr int           populate_read = 22, populate_write = 23; // MADV_POPULATE_*, since Linux 5.14
+    const int               saved = errno;
+    const std::uint64_t     at = start & ~(page - 1), end = (start + length + page - 1) & ~(page - 1);
+    const bool ok = (end - at <= touched_max && syscall(SYS_madvise, at, end - at, write ? populate_write : populate_read) == 0) ||
+                    rights_by_maps(at, end, write);
     errno = saved;
     return ok;
 }
@@ -68,7 +133,7 @@ result<mr_reply> mr_register(handle domain, std::uint64_t start, std::uint64_t l
     if (length == 0 || start + length < start || iova + length < iova || start % page != iova % page ||
         ((access & access_remote_write) != 0 && (access & access_local_write) == 0))
         return status::invalid_argument;
-    if (!is_mapped(start, length))
+    if (!is_mapped(start, length) || !has_rights(start, length, (access & access_local_write) != 0))
         return status::bad_address;
     if (p->owner->mr_count >= limit.max_mr)
         return status::limit;

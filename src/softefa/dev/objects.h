@@ -38,6 +38,7 @@ struct context {
     std::uint64_t   *low_used = nullptr; ///< bitmap over the low bits of QPNs in use (DEV-2)
     unsigned         pd_count = 0, cq_count = 0, qp_count = 0, mr_count = 0, ah_count = 0;
     std::uint64_t    pdn_used[limits::pds / 64] = {};
+    int              async_fd = -1; ///< where asynchronous events go; not owned
 
     explicit context(int memfd = -1) noexcept : regions(memfd) {}
 };
@@ -81,10 +82,12 @@ struct cq {
     std::uint32_t              overflow_head = 0, overflow_count = 0, overflow_room = 0;
     cqe_bytes                 *overflow   = nullptr; ///< circular, overflow_room entries
     bool                       armed = false, event_owed = false, with_sgid = false;
+    bool                       failed = false; ///< overran, and SOFTEFA_CQ_OVERRUN says that this is an error
     // slow
     int                        event_fd = -1;
     std::uint64_t              user_handle = 0;
     std::uint32_t              events = 0; ///< records written to event_fd
+    std::uint32_t              async_events = 0; ///< records written to the context's async_fd
     handle                     self = 0;
     context                   *owner = nullptr;
     unsigned                   users = 0; ///< QPs, once per queue

@@ -85,6 +85,19 @@ void record_locked(record_kind kind, unsigned device, handle h) noexcept
     record(kind, device, 0, 0, 0, h, 0);
 }
 
+/// A forked child opens a device of its own: it begins like any process. What it inherited is forgotten, not freed: the parent's objects may be
+/// in any state, and the application's structs that belong to them are refused one layer above (FIL-3).
+void revive() noexcept
+{
+    engine_state &e = engine();
+    fabric_revive();
+    for (auto *by_device : {e.local_qps, e.routes})
+        for (unsigned i = 0; i < limits::devices; ++i)
+            std::free(by_device[i]);
+    new (&tables) process_objects();
+    new (&e) engine_state();
+}
+
 void context_fini(context &c) noexcept
 {
     std::free(c.ahs);
@@ -159,7 +172,7 @@ result<handle> context_open(unsigned device_index, int memfd) noexcept
 {
     const control_guard guard;
     if (guard.dead())
-        return status::permission;
+        revive();
     const settings &s = settings_in_force();
     if (device_index >= s.device_count || device_index >= limits::devices || memfd < 0)
         return status::invalid_argument;
@@ -200,11 +213,20 @@ void context_close(handle h) noexcept
     context_fini(*c);
 }
 
+void context_set_async(handle h, int fd) noexcept
+{
+    const control_guard guard;
+    context            *c = guard.dead() ? nullptr : objects().contexts.find(h);
+    const engine_guard  engine_lock;
+    if (c != nullptr)
+        c->async_fd = fd;
+}
+
 void process_forked() noexcept
 {
     // The locks may be held by threads that do not exist here. A child that inherits no context may use the device like any process.
     pthread_mutex_init(&control_lock, nullptr);
-    publish_forked();
+    fabric_forked();
     if (objects().contexts.count() != 0)
         engine().dead.store(true, std::memory_order_seq_cst);
     else

@@ -37,6 +37,9 @@ int          file    = -1;
 char         link_name[160];    ///< "" = no link
 pid_t        process = 0;       ///< that publishes
 std::atomic<counters_sink> sink = nullptr;
+std::atomic<failure_teller> teller = nullptr;
+std::atomic<const char *> failure = nullptr; ///< to be told
+bool         failure_kept = false; ///< the file was written
 pthread_mutex_t sink_lock = PTHREAD_MUTEX_INITIALIZER;
 
 base::time_ns last_tick  = 0;
@@ -223,6 +226,42 @@ void run_sink() noexcept
     pthread_mutex_unlock(&sink_lock);
 }
 
+/// The state of this moment as a file: a process that goes on would overwrite its recorder, one that ends would take it along.
+bool keep_page(char *path, std::size_t room) noexcept
+{
+    const std::string &folder = settings_in_force().registry_dir;
+    if (page == nullptr || folder.empty() || failure_kept || !fabric::raw_may_write_to(size))
+        return false;
+    failure_kept = true;
+    std::snprintf(path, room, "%s/failure.%d", folder.c_str(), static_cast<int>(getpid()));
+    (void)!unlink(path); // of an earlier process with this number
+    const long fd = syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    bool       ok = fd >= 0;
+    for (std::size_t at = 0; ok && at < size;) {
+        const long done = syscall(SYS_write, fd, reinterpret_cast<const char *>(page) + at, size - at);
+        ok = done > 0;
+        at += ok ? static_cast<std::size_t>(done) : 0;
+    }
+    if (fd >= 0)
+        syscall(SYS_close, fd);
+    if (!ok)
+        (void)!unlink(path);
+    return ok;
+}
+
+void tell_failure() noexcept
+{
+    const char *what = failure.exchange(nullptr, std::memory_order_acq_rel);
+    if (what == nullptr)
+        return;
+    snapshot();
+    char path[160] = "";
+    if (!keep_page(path, sizeof(path)))
+        path[0] = '\0';
+    if (const failure_teller to = teller.load(std::memory_order_acquire); to != nullptr)
+        to(what, path);
+}
+
 } // namespace
 
 void publish_open(std::uint64_t instance) noexcept
@@ -275,8 +314,11 @@ void publish_forked() noexcept
     engine().record_data = false;
     page                 = nullptr; // the mapping stays: unmapping is not for a fork handler
     link_name[0]         = '\0';
-    file                 = -1;
+    fabric::raw_close(file);
+    file = -1;
     last_tick = last_total = 0;
+    failure_kept = false;
+    failure.store(nullptr, std::memory_order_relaxed);
     pthread_mutex_init(&sink_lock, nullptr);
 }
 
@@ -303,8 +345,13 @@ void publish_contexts(unsigned count) noexcept
         page->contexts = count;
 }
 
+void publish_failure(const char *what) noexcept { failure.store(what, std::memory_order_release); }
+
+void publish_failures_to(failure_teller to) noexcept { teller.store(to, std::memory_order_release); }
+
 base::time_ns publish_tick() noexcept
 {
+    tell_failure();
     const std::uint64_t sum = total();
     if (sum == last_total && last_tick != 0)
         return ~base::time_ns{0};

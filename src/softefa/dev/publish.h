@@ -15,7 +15,7 @@ namespace softefa::dev {
 /// First context of the process, and last one gone. Control lock held, engine lock not held.
 void publish_open(std::uint64_t instance) noexcept;
 void publish_close() noexcept;
-/// In a forked child: the parent's memory is not written any more.
+/// In the handler of a fork, child side: the parent's memory is not written any more.
 void publish_forked() noexcept;
 
 /// One row. Engine lock held.
@@ -26,6 +26,13 @@ void publish_contexts(unsigned count) noexcept;
 /// Helper thread, now and then: brings tables and sinks up to date, at most once a second. Returns when it wants to be called again;
 /// ~0: when something has happened.
 base::time_ns publish_tick() noexcept;
+
+/// Something happened that its user should hear of; `what` is a static string. The helper thread (publish_tick) then writes what the process
+/// publishes to a file beside its link, once in the life of a process, and tells whoever asked. Engine lock held.
+void publish_failure(const char *what) noexcept;
+/// `path`: of the file, "" if there is none. Called on the helper thread.
+using failure_teller = void (*)(const char *what, const char *path) noexcept;
+void publish_failures_to(failure_teller teller) noexcept;
 
 /// Shows the counters of one device elsewhere; called without locks, never by two threads at once.
 using counters_sink = void (*)(unsigned device, const device_counters &now) noexcept;

@@ -142,6 +142,13 @@ void registry::close() noexcept
     folder_ = -1;
 }
 
+void registry::forget() noexcept
+{
+    listening_ = false;
+    pthread_mutex_init(&tables_lock_, nullptr);
+    close();
+}
+
 int registry::table(unsigned device) noexcept
 {
     if (folder_ < 0 || device >= devices)

@@ -4,7 +4,7 @@
  * Refuses to know: what a device is (preload/registry, uverbs).
  *
  * What concerns us: open and stat of /dev/infiniband/uverbsN, fstat of a file whose inode is ours, ioctl with the one request
- * code of uverbs, close of an fd that we handed out, and the netlink socket that would make libibverbs skip sysfs.
+ * code of uverbs, close of an fd that we handed out (and close_range and closefrom, which meet our own), and the netlink socket that would make libibverbs skip sysfs.
  * mmap, read and poll are not here: the device node is a memfd, and channels are pipes.
  *
  * The originals are looked up once, in the constructor: dlsym may allocate and is not safe in a signal handler. A call before
@@ -24,7 +24,9 @@
 #include "softefa/settings.h"
 #include "softefa/uverbs/fd_marks.h"
 #include "softefa/uverbs/file.h"
+#include "softefa/uverbs/uncancelled.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstdarg>
@@ -32,6 +34,7 @@
 #include <cstring>
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <linux/netlink.h>
 #include <rdma/rdma_user_ioctl_cmds.h>
 #include <sys/ioctl.h>
@@ -72,6 +75,8 @@ original<int(int, int, struct stat *)>                real_fxstat;
 original<int(int, int, struct stat64 *)>              real_fxstat64;
 original<int(int, unsigned long, ...)>                real_ioctl;
 original<int(int)>                                    real_close;
+original<int(unsigned, unsigned, int)>                real_close_range;
+original<void(int)>                                   real_closefrom;
 original<int(int, int, int)>                          real_socket;
 
 void resolve_all()
@@ -90,6 +95,8 @@ void resolve_all()
     real_fxstat64.resolve("__fxstat64");
     real_ioctl.resolve("ioctl");
     real_close.resolve("close");
+    real_close_range.resolve("close_range");
+    real_closefrom.resolve("closefrom");
     real_socket.resolve("socket");
 }
 
@@ -98,6 +105,7 @@ void resolve_all()
 /// Joins the domain when a program first looks for devices; says why not, once.
 bool devices_available()
 {
+    const uverbs::uncancelled scope;
     static std::atomic<bool> complained{false};
     const char              *error = nullptr;
     if (registry_join(&error)) {
@@ -192,6 +200,40 @@ int kernel_stat(int folder_fd, const char *path, void *st, int flags)
 mode_t mode_argument(int flags, va_list arguments)
 {
     return (flags & O_CREAT) != 0 || (flags & O_TMPFILE) == O_TMPFILE ? static_cast<mode_t>(va_arg(arguments, int)) : 0;
+}
+
+// --- closing many ---------------------------------------------------------------------------------------------------------
+
+int plain_close_range(unsigned first, unsigned last, int flags)
+{
+    auto *real = real_close_range.get();
+    return real != nullptr ? real(first, last, flags) : static_cast<int>(syscall(SYS_close_range, first, last, flags));
+}
+
+/// Closes around our own descriptors, and tears down devices that are among the others. Only where this process has devices.
+int careful_close_range(unsigned first, unsigned last, int flags)
+{
+    const int marked = static_cast<int>(std::min<unsigned>(last, uverbs::fd_mark_max - 1));
+    for (int fd = uverbs::fd_next_handed_out(static_cast<int>(std::min<unsigned>(first, uverbs::fd_mark_max)), marked); fd >= 0;
+         fd     = uverbs::fd_next_handed_out(fd + 1, marked)) {
+        (void)uverbs::file_closing(fd);
+    }
+    for (unsigned at = first; at <= last;) {
+        const int      kept = at < static_cast<unsigned>(uverbs::fd_mark_max) ? fabric::fd_next_private(static_cast<int>(at), marked) : -1;
+        const unsigned end  = kept >= 0 ? static_cast<unsigned>(kept) : last;
+        if (kept < 0 || end > at) {
+            const int result = plain_close_range(at, kept >= 0 ? end - 1 : last, flags);
+            if (result != 0) {
+                return result;
+            }
+            flags &= ~static_cast<int>(CLOSE_RANGE_UNSHARE); // done by the first one
+        }
+        if (kept < 0) {
+            break;
+        }
+        at = end + 1;
+    }
+    return 0;
 }
 
 // --- constructor -----------------------------------------------------------------------------------------------------------
@@ -372,6 +414,36 @@ SOFTEFA_EXPORT int close(int fd)
     }
     auto *real = real_close.get();
     return real != nullptr ? real(fd) : static_cast<int>(syscall(SYS_close, fd));
+}
+
+SOFTEFA_EXPORT int close_range(unsigned first, unsigned last, int flags) noexcept
+{
+    const bool closes = (flags & static_cast<int>(CLOSE_RANGE_CLOEXEC)) == 0 && first <= last;
+    if (closes && softefa::uverbs::file_any_of_process()) [[unlikely]] {
+        return careful_close_range(first, last, flags);
+    }
+    return plain_close_range(first, last, flags);
+}
+
+SOFTEFA_EXPORT void closefrom(int first) noexcept
+{
+    const auto from = static_cast<unsigned>(first < 0 ? 0 : first);
+    if (softefa::uverbs::file_any_of_process()) [[unlikely]] {
+        if (careful_close_range(from, ~0u, 0) == 0) {
+            return;
+        }
+        for (int fd = static_cast<int>(from); fd < softefa::uverbs::fd_mark_max; ++fd) { // before Linux 5.9
+            if (!softefa::fabric::fd_is_private(fd)) {
+                syscall(SYS_close, fd);
+            }
+        }
+        return;
+    }
+    if (auto *real = real_closefrom.get(); real != nullptr) {
+        real(first);
+    } else {
+        (void)plain_close_range(from, ~0u, 0);
+    }
 }
 
 SOFTEFA_EXPORT int socket(int domain, int type, int protocol) noexcept

@@ -7,7 +7,9 @@
  */
 #include "softefa/preload/registry.h"
 
+#include "softefa/dev/publish.h"
 #include "softefa/observe/published.h"
+#include "softefa/preload/report.h"
 #include "softefa/preload/sysfs_counters.h"
 #include "softefa/preload/sysfs_tree.h"
 #include "softefa/uverbs/fd_marks.h"
@@ -193,6 +195,11 @@ struct joined_domain {
 joined_domain  joined;
 pthread_once_t joined_once = PTHREAD_ONCE_INIT;
 
+void report_failure(const char *what, const char *path) noexcept
+{
+    report(severity::error, path[0] != '\0' ? "%s; what led to it: softefa dump %s" : "%s%s", what, path);
+}
+
 void join_once()
 {
     const char *error = nullptr;
@@ -205,6 +212,7 @@ void join_once()
     joined.ok = registry_enter(*s, &fd, joined.error, sizeof(joined.error));
     if (joined.ok) {
         sysfs_counters_start();
+        dev::publish_failures_to(report_failure);
         joined.lock_fd = uverbs::fd_make_private(fd);
     }
 }

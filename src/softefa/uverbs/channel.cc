@@ -21,7 +21,7 @@
 namespace softefa::uverbs {
 namespace {
 
-constexpr std::size_t record_size = sizeof(ib_uverbs_comp_event_desc);
+static_assert(sizeof(ib_uverbs_comp_event_desc) == sizeof(std::uint64_t) && sizeof(ib_uverbs_async_event_desc) == 16);
 
 channel         channels[channel_count_max];
 pthread_mutex_t channel_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -64,17 +64,70 @@ int open_read_end(int app_fd)
 }
 
 /// Takes a record that is there, without waiting for one.
-bool take_record(int fd, std::uint64_t *record_p)
+template <class Record> bool take_record(int fd, Record *record_p)
 {
-    constexpr ssize_t size = record_size;
-    iovec             vector{record_p, record_size};
+    constexpr ssize_t size = sizeof(Record);
+    iovec             vector{record_p, sizeof(Record)};
     const ssize_t     taken = preadv2(fd, &vector, 1, -1, RWF_NOWAIT);
     if (taken >= 0 || errno != EOPNOTSUPP) {
         return taken == size;
     }
     // Pipes know RWF_NOWAIT since Linux 6.4.
     const int flags = fcntl(fd, F_GETFL);
-    return flags >= 0 && (flags & O_NONBLOCK) != 0 && read(fd, record_p, record_size) == size;
+    return flags >= 0 && (flags & O_NONBLOCK) != 0 && read(fd, record_p, sizeof(Record)) == size;
+}
+
+std::uint64_t owner_of(std::uint64_t record) { return record; }
+std::uint64_t owner_of(const ib_uverbs_async_event_desc &record) { return record.element; }
+
+/// Takes the unread records of one owner out, and puts the others back. Under the lock.
+template <class Record> std::uint32_t drain(channel &c, std::uint64_t owner)
+{
+    // The bound is the pipe's capacity in records: what is written meanwhile belongs to others and may stay.
+    constexpr unsigned record_count_max = 65536 / sizeof(Record);
+
+    std::uint32_t taken      = 0;
+    unsigned      kept_count = 0;
+    static Record kept[record_count_max]; // guarded by channel_lock
+    for (unsigned i = 0; i < record_count_max; ++i) {
+        Record record{};
+        if (!take_record(c.read_fd, &record)) { // the application may have read what was there a moment ago
+            break;
+        }
+        if (owner_of(record) == owner) {
+            ++taken;
+        } else {
+            kept[kept_count++] = record;
+        }
+    }
+    for (unsigned i = 0; i < kept_count; ++i) {
+        if (write(c.write_fd, &kept[i], sizeof(Record)) != static_cast<ssize_t>(sizeof(Record))) {
+            break; // full again: what filled it will wake the reader
+        }
+    }
+    return taken;
+}
+
+/// The device writes the context's events to the first asynchronous descriptor that is asked for.
+void give_to_device(open_file &file, int fd)
+{
+    guard g;
+    channel *fresh = nullptr;
+    for (auto &c : channels) {
+        if (c.file != &file || !c.is_async) {
+            continue;
+        }
+        if (c.users > 0) {
+            return; // there is one
+        }
+        if (c.app_fd == fd) {
+            fresh = &c;
+        }
+    }
+    if (fresh != nullptr) {
+        ++fresh->users; // until the file goes: the device may write at any time
+        dev::context_set_async(context_of(file), fresh->write_fd);
+    }
 }
 
 int create_channel(open_file &file, request &command)
@@ -99,6 +152,8 @@ int alloc_async(open_file &file, request &command)
     const int error = command.write_handle(abi::attr_alloc_async_fd, static_cast<std::uint32_t>(fd));
     if (error != 0) {
         channel_abandon(fd);
+    } else {
+        give_to_device(file, fd);
     }
     return error;
 }
@@ -208,27 +263,17 @@ void channel_put(channel *c) noexcept
 
 std::uint32_t channel_drain(channel *c, std::uint64_t user_handle) noexcept
 {
-    // The bound is the pipe's capacity in records: what is written meanwhile belongs to other CQs and may stay.
-    constexpr unsigned record_count_max = 65536 / record_size;
+    guard g;
+    return drain<std::uint64_t>(*c, user_handle);
+}
 
+std::uint32_t channel_drain_async(const open_file &file, std::uint64_t element) noexcept
+{
     guard         g;
-    std::uint32_t taken       = 0;
-    unsigned      kept_count  = 0;
-    static std::uint64_t kept[record_count_max]; // guarded by channel_lock
-    for (unsigned i = 0; i < record_count_max; ++i) {
-        std::uint64_t record = 0;
-        if (!take_record(c->read_fd, &record)) { // the application may have read what was there a moment ago
-            break;
-        }
-        if (record == user_handle) {
-            ++taken;
-        } else {
-            kept[kept_count++] = record;
-        }
-    }
-    for (unsigned i = 0; i < kept_count; ++i) {
-        if (write(c->write_fd, &kept[i], sizeof(kept[i])) != static_cast<ssize_t>(sizeof(kept[i]))) {
-            break; // full again: what filled it will wake the reader
+    std::uint32_t taken = 0;
+    for (auto &c : channels) {
+        if (c.file == &file && c.is_async && c.users > 0) {
+            taken += drain<ib_uverbs_async_event_desc>(c, element);
         }
     }
     return taken;

@@ -71,23 +71,27 @@ int answer(const request &command, const dev::cq_request &ask, const dev::cq_rep
     return error != 0 ? error : command.write_handle(UVERBS_ATTR_CREATE_CQ_HANDLE, handle);
 }
 
-/// Takes the CQ down; *reported_p: events that the application has read. 0 or an errno.
-int destroy_settled(object *slot, std::uint32_t *reported_p)
+/// Takes the CQ down; *reported_p: events that the application has read, of both kinds. 0 or an errno.
+int destroy_settled(object *slot, ib_uverbs_destroy_cq_resp *reported_p)
 {
     const std::uint32_t handle = slot->handle.load(std::memory_order_relaxed);
     if (handle == 0 || !object_retire(slot, handle)) {
         return ENOENT;
     }
-    std::uint32_t written = 0;
-    if (int error = errno_of(dev::cq_destroy(slot->device, &written)); error != 0) {
+    std::uint32_t written = 0, async_written = 0;
+    if (int error = errno_of(dev::cq_destroy(slot->device, &written, &async_written)); error != 0) {
         object_restore(slot, handle);
         return error;
     }
     if (slot->events != nullptr) {
         // libibverbs waits until the application has acknowledged every event reported here: unread ones must not count.
         const std::uint32_t unread = channel_drain(slot->events, slot->user_handle);
-        *reported_p                = written - std::min(written, unread);
+        reported_p->comp_events_reported = written - std::min(written, unread);
         channel_put(slot->events);
+    }
+    if (async_written != 0) {
+        const std::uint32_t unread        = channel_drain_async(*slot->file, slot->user_handle);
+        reported_p->async_events_reported = async_written - std::min(async_written, unread);
     }
     object_free(slot);
     return 0;
@@ -134,7 +138,7 @@ int create(open_file &file, request &command)
     slot->from_library = hooks_install_context(file, ask.user_handle);
     const int error    = answer(command, ask, *cq, object_publish(slot));
     if (error != 0) {
-        std::uint32_t reported = 0;
+        ib_uverbs_destroy_cq_resp reported{};
         (void)destroy_settled(slot, &reported);
     }
     return error;
@@ -143,7 +147,7 @@ int create(open_file &file, request &command)
 int destroy(open_file &, request &command)
 {
     ib_uverbs_destroy_cq_resp reply{};
-    const int error = destroy_settled(command.resolved(UVERBS_ATTR_DESTROY_CQ_HANDLE), &reply.comp_events_reported);
+    const int error = destroy_settled(command.resolved(UVERBS_ATTR_DESTROY_CQ_HANDLE), &reply);
     return error != 0 ? error : command.write(UVERBS_ATTR_DESTROY_CQ_RESP, reply);
 }
 

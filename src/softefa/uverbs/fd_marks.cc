@@ -38,6 +38,16 @@ bool in_range(int fd) { return fd >= 0 && fd < fd_mark_max; }
 
 bool fd_is_handed_out(int fd) noexcept { return in_range(fd) ? handed_out.test(fd) : fd >= 0; }
 
+int fd_next_handed_out(int first, int last) noexcept
+{
+    for (int fd = first; in_range(fd) && fd <= last; ++fd) {
+        if (handed_out.test(fd)) {
+            return fd;
+        }
+    }
+    return -1;
+}
+
 void fd_mark_handed_out(int fd) noexcept
 {
     if (in_range(fd)) {

@@ -18,6 +18,8 @@ using fabric::fd_make_private;
 using fabric::fd_mark_max; // higher numbers are always looked at
 
 bool fd_is_handed_out(int fd) noexcept;
+/// The lowest such number in [first, last], or -1.
+int fd_next_handed_out(int first, int last) noexcept;
 void fd_mark_handed_out(int fd) noexcept;
 void fd_clear_mark(int fd) noexcept;
 

@@ -9,6 +9,7 @@
 #include "softefa/uverbs/dispatch.h"
 #include "softefa/uverbs/fd_marks.h"
 #include "softefa/uverbs/object_table.h"
+#include "softefa/uverbs/uncancelled.h"
 
 #include <cerrno>
 #include <cstdio>
@@ -130,6 +131,7 @@ void close_file(int fd)
 
 int file_open(unsigned index, int flags) noexcept
 {
+    const uncancelled scope;
     pthread_once(&atfork_once, install_atfork);
     const int fd = make_memory(index);
     if (fd < 0) {
@@ -194,6 +196,7 @@ bool file_ioctl(int fd, void *argument, int *error_p) noexcept
     if (!file_any_open() || !fd_identify(fd, &identity)) {
         return false;
     }
+    const uncancelled scope;
     pthread_mutex_lock(&file_lock);
     open_file *file = find(identity);
     const bool dead = file != nullptr && file->state.load(std::memory_order_relaxed) == file_state::dead;
@@ -213,12 +216,15 @@ bool file_ioctl(int fd, void *argument, int *error_p) noexcept
     return true;
 }
 
+bool file_any_of_process() noexcept { return file_any_open() && getpid() == owner.load(std::memory_order_relaxed); }
+
 close_verdict file_closing(int fd) noexcept
 {
     if (fd_is_private(fd)) [[unlikely]] {
         return close_verdict::refused;
     }
-    if (fd_is_handed_out(fd) && file_any_open() && getpid() == owner.load(std::memory_order_relaxed)) [[unlikely]] {
+    if (fd_is_handed_out(fd) && file_any_of_process()) [[unlikely]] {
+        const uncancelled scope;
         fd_clear_mark(fd);
         close_file(fd);
         channel_closing(fd);

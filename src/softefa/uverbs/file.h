@@ -55,7 +55,7 @@ struct channel {
     int           app_fd   = -1;     ///< number of the read end that was handed out; -1 once the application closed it
     int           write_fd = -1;     ///< non-blocking
     int           read_fd  = -1;     ///< our duplicate of the read end: events can be taken back, no SIGPIPE
-    std::uint32_t users    = 0;      ///< CQs
+    std::uint32_t users    = 0;      ///< CQs; for the async fd that the device writes to, the context
 };
 
 /// open(2) of device `index`: an fd, or -errno. `flags` as for open.
@@ -64,6 +64,8 @@ int file_open(unsigned index, int flags) noexcept;
 /// True if `fd` is a device of ours; *index_p gets its number.
 bool file_recognise(int fd, unsigned *index_p) noexcept;
 bool file_any_open() noexcept;
+/// The same, and they are of this process: a vfork child shares the memory but not the descriptors.
+bool file_any_of_process() noexcept;
 
 /// ioctl(2): false: not ours. Else *error_p is 0 or an errno.
 bool file_ioctl(int fd, void *argument, int *error_p) noexcept;
@@ -84,6 +86,8 @@ channel *channel_get(open_file &file, int fd, bool is_async) noexcept;
 void     channel_put(channel *c) noexcept;
 /// Takes unread events of `user_handle` out of the pipe; returns how many there were.
 std::uint32_t channel_drain(channel *c, std::uint64_t user_handle) noexcept;
+/// The same for the asynchronous events of an element of `file`.
+std::uint32_t channel_drain_async(const open_file &file, std::uint64_t element) noexcept;
 
 /// The application closes `fd`, which may be its end of a channel.
 void channel_closing(int fd) noexcept;

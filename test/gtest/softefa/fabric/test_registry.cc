@@ -36,6 +36,22 @@ TEST_F(registry_test, claims_rotate_and_never_repeat_at_once)
     }
 }
 
+TEST_F(registry_test, out_of_descriptors_says_nothing_about_an_owner)
+{
+    registry r;
+    ASSERT_EQ(r.open(folder.c_str(), 1), base::status::ok);
+    EXPECT_EQ(*r.owner(0, 5), 0u) << "nobody";
+    rlimit before{}, none{};
+    ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+    none          = before;
+    none.rlim_cur = 0;
+    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+    const auto seen = r.owner(7, 5); // a table that is not open yet
+    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+    EXPECT_EQ(seen.error(), base::status::no_resource);
+    EXPECT_EQ(*r.owner(7, 5), 0u) << "and afterwards it can tell";
+}
+
 TEST_F(registry_test, low_bits_in_use_are_left_out)
 {
     registry r;

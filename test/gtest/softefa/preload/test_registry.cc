@@ -1,5 +1,6 @@
 // The domain's folder: private or not used; the first process chooses; a damaged tree is replaced.
 #include "softefa/preload/registry.h"
+#include "softefa/preload/sysfs_counters.h"
 #include "softefa/preload/sysfs_tree.h"
 
 #include <gtest/gtest.h>
@@ -8,6 +9,7 @@
 #include <cstring>
 #include <fcntl.h>
 #include <string>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -158,6 +160,76 @@ TEST_F(registry, sysfs_tree_checker_sees_any_missing_piece)
     EXPECT_NE(0, sysfs_build(parent_fd, "t", values)) << "never over an existing tree";
     EXPECT_TRUE(sysfs_is_whole(parent_fd, "t", values));
     close(parent_fd);
+}
+
+std::string content(const std::string &path)
+{
+    char          text[64] = "";
+    const int     fd   = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    const ssize_t size = read(fd, text, sizeof(text));
+    close(fd);
+    return std::string(text, size > 0 ? static_cast<std::size_t>(size) : 0);
+}
+
+TEST_F(registry, counters_of_all_processes_are_added_in_place)
+{
+    int fd = -1;
+    ASSERT_TRUE(enter(values, &fd)) << error;
+    const std::string tree = values.registry_dir + "/softefa-sysfs", device = tree + "/class/infiniband/efa_0/";
+    const timespec    time = device_time();
+    dev::device_counters before{}, now{};
+    now.tx_messages = 7;
+    now.drop_qkey   = 2;
+    now.drop_rkey   = 3;
+    now.commands    = 4;
+    ASSERT_TRUE(sysfs_counters_add(tree.c_str(), 0, before, now));
+    ASSERT_TRUE(sysfs_counters_add(tree.c_str(), 0, now, now)) << "nothing new";
+    ASSERT_TRUE(sysfs_counters_add(tree.c_str(), 0, before, now)) << "another process";
+    EXPECT_EQ("14                  \n", content(device + "ports/1/hw_counters/send_wrs"));
+    EXPECT_EQ("10                  \n", content(device + "ports/1/hw_counters/rx_drops"));
+    EXPECT_EQ("8                   \n", content(device + "hw_counters/submitted_cmds"));
+    EXPECT_EQ("0                   \n", content(device + "ports/1/hw_counters/recv_wrs"));
+    now.tx_messages = UINT64_MAX; // all digits that there are
+    ASSERT_TRUE(sysfs_counters_add(tree.c_str(), 0, before, now));
+    EXPECT_EQ(21u, content(device + "ports/1/hw_counters/send_wrs").size());
+    const timespec after = device_time();
+    EXPECT_EQ(time.tv_nsec, after.tv_nsec) << "the device's identity changed";
+    EXPECT_TRUE(sysfs_is_whole(AT_FDCWD, tree.c_str(), values)) << "a tree with other counters is still whole";
+    close(fd);
+}
+
+TEST_F(registry, counters_wait_for_whoever_is_at_them)
+{
+    int fd = -1;
+    ASSERT_TRUE(enter(values, &fd)) << error;
+    const std::string    tree   = values.registry_dir + "/softefa-sysfs";
+    const int            device = open((tree + "/class/infiniband/efa_0/").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    dev::device_counters before{}, now{};
+    now.tx_messages = 7;
+    ASSERT_EQ(0, flock(device, LOCK_EX | LOCK_NB));
+    EXPECT_FALSE(sysfs_counters_add(tree.c_str(), 0, before, now));
+    ASSERT_EQ(0, flock(device, LOCK_UN));
+    EXPECT_TRUE(sysfs_counters_add(tree.c_str(), 0, before, now));
+    EXPECT_FALSE(sysfs_counters_add((tree + "-gone").c_str(), 0, before, now));
+    close(device);
+    close(fd);
+}
+
+TEST_F(registry, first_process_removes_what_killed_ones_published)
+{
+    int fd = -1;
+    ASSERT_TRUE(enter(values, &fd)) << error;
+    const std::string left = values.registry_dir + "/0123456789abcdef.f0000001.proc";
+    ASSERT_EQ(0, symlink("/proc/4194303/fd/7", left.c_str()));
+    int second = -1;
+    ASSERT_TRUE(enter(values, &second)) << error;
+    struct stat st;
+    EXPECT_EQ(0, lstat(left.c_str(), &st)) << "somebody else may know it";
+    close(fd);
+    close(second);
+    ASSERT_TRUE(enter(values, &fd)) << error;
+    EXPECT_NE(0, lstat(left.c_str(), &st));
+    close(fd);
 }
 
 } // namespace

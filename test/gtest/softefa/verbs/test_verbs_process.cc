@@ -1,0 +1,282 @@
+// What the process around the device does: it forks and goes on with verbs, closes everything it can count to, cancels threads, registers memory
+// that it may not write, and lets a completion queue overrun.
+#include "verbs_endpoint.h"
+
+#include <cerrno>
+#include <cstdlib>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+namespace verbs {
+namespace {
+
+/// One message to oneself; 0, or where it stopped.
+int exchange(endpoint &e)
+{
+    ibv_ah *ah = e.ah_to(e);
+    if (ah == nullptr || e.recv(1, 0, 64) != 0 || e.send(2, e, ah, {e.sge(100, 8)}) != 0) {
+        return 1;
+    }
+    const auto first = e.poll(), second = e.poll();
+    return first && second && first->status == IBV_WC_SUCCESS && second->status == IBV_WC_SUCCESS ? 0 : 2;
+}
+
+int wait_for(pid_t child)
+{
+    int status = -1;
+    EXPECT_EQ(child, waitpid(child, &status, 0));
+    EXPECT_TRUE(WIFEXITED(status)) << status;
+    return WEXITSTATUS(status);
+}
+
+TEST(verbs_process, forked_child_opens_a_device_of_its_own_and_the_parent_goes_on)
+{
+    auto     context = open_device();
+    endpoint e(context.get(), {});
+    ASSERT_TRUE(e.ok());
+    ASSERT_EQ(0, exchange(e));
+    const pid_t child = fork();
+    if (child == 0) {
+        alarm(30);
+        ibv_wc wc;
+        if (ibv_poll_cq(e.cq(), 1, &wc) >= 0) { // what is the parent's stays dead
+            _exit(10);
+        }
+        auto mine = open_device();
+        if (mine == nullptr) {
+            _exit(11);
+        }
+        endpoint own(mine.get(), {});
+        if (!own.ok()) {
+            _exit(12);
+        }
+        if (ibv_poll_cq(e.cq(), 1, &wc) >= 0) {
+            _exit(13);
+        }
+        _exit(exchange(own) == 0 ? 0 : 14);
+    }
+    EXPECT_EQ(0, wait_for(child));
+    EXPECT_EQ(0, exchange(e));
+}
+
+TEST(verbs_process, forked_child_and_parent_talk_to_each_other)
+{
+    auto     context = open_device();
+    endpoint e(context.get(), {});
+    ASSERT_TRUE(e.ok());
+    ASSERT_EQ(0, exchange(e));
+    int up[2];
+    ASSERT_EQ(0, pipe2(up, O_CLOEXEC));
+    ASSERT_EQ(0, e.recv(7, 0, 64));
+    const std::uint32_t target = e.qp()->qp_num;
+    const pid_t         child  = fork();
+    if (child == 0) {
+        alarm(30);
+        auto     mine = open_device();
+        endpoint own(mine.get(), {});
+        ibv_ah  *ah = own.ok() ? own.ah_to(own) : nullptr; // processes of a host share the device's GID
+        if (ah == nullptr || own.send_ex(3, target, ah, own.sge(0, 8)) != 0) {
+            _exit(1);
+        }
+        const auto sent = own.poll(10);
+        _exit(sent && sent->status == IBV_WC_SUCCESS ? 0 : 2);
+    }
+    const auto got = e.poll(20);
+    ASSERT_TRUE(got.has_value());
+    EXPECT_EQ(IBV_WC_SUCCESS, got->status);
+    EXPECT_EQ(8u, got->byte_len);
+    EXPECT_EQ(0, wait_for(child));
+    close(up[0]);
+    close(up[1]);
+}
+
+/// A process that has exchanged a message with another one closes all that it can count to, and goes on.
+TEST(verbs_process, closing_every_descriptor_leaves_the_device_working)
+{
+    const pid_t child = fork();
+    if (child == 0) {
+        alarm(30);
+        auto     context = open_device();
+        endpoint e(context.get(), {});
+        if (!e.ok() || exchange(e) != 0) {
+            _exit(1);
+        }
+        const int keep = context->cmd_fd > context->async_fd ? context->cmd_fd : context->async_fd;
+        int       refused = 0;
+        for (int fd = keep + 1; fd < 1024; ++fd) {
+            refused += close(fd) == -1 && errno == EBADF;
+        }
+        if (exchange(e) != 0) {
+            _exit(2);
+        }
+        if (close_range(static_cast<unsigned>(keep) + 1, ~0u, 0) != 0 || exchange(e) != 0) {
+            _exit(3);
+        }
+        closefrom(keep + 1);
+        if (exchange(e) != 0) {
+            _exit(4);
+        }
+        endpoint later(context.get(), {}); // a QPN and a socket need the registry's descriptors
+        _exit(later.ok() && exchange(later) == 0 ? 0 : 5);
+    }
+    EXPECT_EQ(0, wait_for(child));
+}
+
+TEST(verbs_process, close_range_over_the_device_closes_it)
+{
+    const pid_t child = fork();
+    if (child == 0) {
+        alarm(30);
+        auto     context = open_device();
+        endpoint e(context.get(), {});
+        if (!e.ok() || close_range(static_cast<unsigned>(context->cmd_fd), static_cast<unsigned>(context->cmd_fd), 0) != 0) {
+            _exit(1);
+        }
+        ibv_wc wc;
+        if (ibv_poll_cq(e.cq(), 1, &wc) >= 0) {
+            _exit(2); // its objects went with it
+        }
+        auto     again = open_device();
+        endpoint other(again.get(), {});
+        _exit(other.ok() && exchange(other) == 0 ? 0 : 3);
+    }
+    EXPECT_EQ(0, wait_for(child));
+}
+
+/// This program once more, with one of its disabled tests, a domain of its own and one more setting. Its exit code.
+int run_apart(const char *test, const char *name, const char *value)
+{
+    const pid_t child = fork();
+    if (child == 0) {
+        alarm(60);
+        const std::string folder = getenv("SOFTEFA_REGISTRY_DIR") + std::string(".") + test;
+        const std::string filter = std::string("--gtest_filter=verbs_process.DISABLED_") + test;
+        setenv(name, value, 1);
+        setenv("SOFTEFA_REGISTRY_DIR", folder.c_str(), 1);
+        unsetenv("SYSFS_PATH");
+        execl("/proc/self/exe", "verbs", "--gtest_also_run_disabled_tests", filter.c_str(), "--gtest_output=", nullptr);
+        _exit(127);
+    }
+    return wait_for(child);
+}
+
+void *open_while_cancelled(void *opened)
+{
+    pthread_cancel(pthread_self()); // acted upon at the next cancellation point
+    *static_cast<int *>(opened) = open("/dev/infiniband/uverbs0", O_RDWR | O_CLOEXEC);
+    pthread_testcancel();
+    return nullptr;
+}
+
+/// Run by the test below where no device was opened yet: the first one also joins the domain, which takes files and locks.
+TEST(verbs_process, DISABLED_first_open_is_cancelled)
+{
+    for (int i = 0; i < 3; ++i) {
+        int       fd = -1;
+        void     *result = nullptr;
+        pthread_t thread;
+        ASSERT_EQ(0, pthread_create(&thread, nullptr, open_while_cancelled, &fd));
+        ASSERT_EQ(0, pthread_join(thread, &result));
+        EXPECT_EQ(PTHREAD_CANCELED, result) << "later, not never";
+        ASSERT_GE(fd, 0) << i;
+        EXPECT_EQ(0, close(fd));
+        auto     context = open_device();
+        ASSERT_NE(nullptr, context);
+        endpoint e(context.get(), {});
+        ASSERT_TRUE(e.ok());
+        ASSERT_EQ(0, exchange(e));
+    }
+}
+
+TEST(verbs_process, cancelled_thread_leaves_no_lock_behind)
+{
+    EXPECT_EQ(0, run_apart("first_open_is_cancelled", "SOFTEFA_LOG_LEVEL", "error"));
+}
+
+TEST(verbs_process, memory_without_the_rights_is_refused)
+{
+    auto    context = open_device();
+    ibv_pd *pd      = ibv_alloc_pd(context.get());
+    ASSERT_NE(nullptr, pd);
+    for (const std::size_t size : {std::size_t{4096}, std::size_t{1} << 20}) { // touched, and looked up in the list of mappings
+        void *at = mmap(nullptr, size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        ASSERT_NE(MAP_FAILED, at);
+        errno = 0;
+        EXPECT_EQ(nullptr, ibv_reg_mr(pd, at, size, IBV_ACCESS_LOCAL_WRITE)) << size;
+        EXPECT_EQ(EFAULT, errno) << size;
+        ibv_mr *readable = ibv_reg_mr(pd, at, size, IBV_ACCESS_REMOTE_READ);
+        EXPECT_NE(nullptr, readable) << size;
+        if (readable != nullptr) {
+            EXPECT_EQ(0, ibv_dereg_mr(readable));
+        }
+        ASSERT_EQ(0, mprotect(at, size, PROT_NONE));
+        EXPECT_EQ(nullptr, ibv_reg_mr(pd, at, size, IBV_ACCESS_REMOTE_READ)) << size;
+        ASSERT_EQ(0, mprotect(at, size, PROT_READ | PROT_WRITE));
+        // One page in the middle is enough.
+        ASSERT_EQ(0, mprotect(static_cast<char *>(at) + size - 4096, 4096, PROT_READ));
+        EXPECT_EQ(nullptr, ibv_reg_mr(pd, at, size, IBV_ACCESS_LOCAL_WRITE)) << size;
+        ASSERT_EQ(0, mprotect(at, size, PROT_READ | PROT_WRITE));
+        ibv_mr *writable = ibv_reg_mr(pd, at, size, IBV_ACCESS_LOCAL_WRITE);
+        EXPECT_NE(nullptr, writable) << size;
+        if (writable != nullptr) {
+            EXPECT_EQ(0, ibv_dereg_mr(writable));
+        }
+        munmap(at, size);
+    }
+    EXPECT_EQ(0, ibv_dealloc_pd(pd));
+}
+
+/// Run by the test below in a process whose settings say that an overrun is an error.
+TEST(verbs_process, DISABLED_overrun_is_an_error_here)
+{
+    auto context = open_device();
+    ASSERT_NE(nullptr, context);
+    for (const bool read_it : {true, false}) { // the CQ can be destroyed in both cases: libibverbs waits for what was read only
+        endpoint::options o;
+        o.cqe = 16;
+        endpoint e(context.get(), o);
+        ASSERT_TRUE(e.ok());
+        ibv_ah *ah = e.ah_to(e);
+        for (int i = 0; i < 20; ++i) {
+            ASSERT_EQ(0, e.recv(static_cast<std::uint64_t>(i), 0, 64));
+        }
+        for (int i = 0; i < 20; ++i) {
+            ASSERT_EQ(0, e.send(static_cast<std::uint64_t>(100 + i), e, ah, {e.sge(100, 8)}));
+        }
+        ibv_cq *other = ibv_create_cq(context.get(), 1, nullptr, nullptr, 0);
+        ASSERT_NE(nullptr, other);
+        ibv_wc wc;
+        pollfd readable{context->async_fd, POLLIN, 0};
+        for (int i = 0; i < 5000 && poll(&readable, 1, 1) == 0; ++i) {
+            EXPECT_EQ(0, ibv_poll_cq(other, 1, &wc)); // drives the device, takes nothing out of the full one
+        }
+        ASSERT_EQ(1, poll(&readable, 1, 0));
+        if (read_it) {
+            ibv_async_event event{};
+            ASSERT_EQ(0, ibv_get_async_event(context.get(), &event));
+            EXPECT_EQ(IBV_EVENT_CQ_ERR, event.event_type);
+            EXPECT_EQ(e.cq(), event.element.cq);
+            ibv_ack_async_event(&event);
+        }
+        int found = 0;
+        while (e.poll(0.2)) {
+            ++found;
+        }
+        EXPECT_EQ(16, found) << "entries that were in the queue stay good";
+        EXPECT_EQ(0, ibv_destroy_cq(other));
+    }
+    pollfd readable{context->async_fd, POLLIN, 0};
+    EXPECT_EQ(0, poll(&readable, 1, 0)) << "an event of a queue that is gone";
+}
+
+TEST(verbs_process, overrun_can_be_made_an_error)
+{
+    EXPECT_EQ(0, run_apart("overrun_is_an_error_here", "SOFTEFA_CQ_OVERRUN", "error"));
+}
+
+} // namespace
+} // namespace verbs

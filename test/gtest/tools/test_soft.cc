@@ -1,0 +1,373 @@
+// The command softefa without a device: its grammar, what it sets, and what it makes of folders and memory that others have spoilt.
+#include "tools/program_check.h"
+#include "tools/soft_clean.h"
+#include "tools/soft_domain.h"
+#include "tools/soft_dump.h"
+#include "tools/soft_options.h"
+#include "tools/soft_run.h"
+#include "tools/soft_status.h"
+
+#include "base/rng.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <fcntl.h>
+#include <filesystem>
+#include <fstream>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace tools {
+namespace {
+
+namespace fs      = std::filesystem;
+namespace observe = softefa::observe;
+
+soft_options parsed(const std::vector<std::string> &words)
+{
+    soft_options options;
+    std::string  error;
+    EXPECT_TRUE(soft_options_parse(words, &options, &error)) << error;
+    return options;
+}
+
+std::string refused(const std::vector<std::string> &words)
+{
+    soft_options options;
+    std::string  error;
+    EXPECT_FALSE(soft_options_parse(words, &options, &error)) << words[0];
+    EXPECT_EQ(std::string::npos, error.find('\n'));
+    return error;
+}
+
+TEST(soft_options, run_takes_settings_and_a_command)
+{
+    const auto o = parsed({"run", "--profile", "efa3", "--devices=4", "--domain", "d", "--set", "MTU=4096", "--set=SOFTEFA_SEED=7", "--", "-x", "y"});
+    EXPECT_EQ(soft_verb::run, o.verb);
+    const changes wanted = {{"SOFTEFA_PROFILE", "efa3"}, {"SOFTEFA_DEVICES", "4"}, {"SOFTEFA_DOMAIN", "d"}, {"SOFTEFA_MTU", "4096"}, {"SOFTEFA_SEED", "7"}};
+    EXPECT_EQ(wanted, o.settings);
+    EXPECT_EQ((std::vector<std::string>{"-x", "y"}), o.command);
+    EXPECT_EQ(parsed({"run", "ls", "--watch"}).command, (std::vector<std::string>{"ls", "--watch"})) << "options behind the command are its own";
+}
+
+TEST(soft_options, other_verbs)
+{
+    EXPECT_EQ(1000u, parsed({"status", "--watch", "--json"}).watch_ms);
+    EXPECT_EQ(5000u, parsed({"status", "--watch=5", "--all"}).watch_ms);
+    EXPECT_EQ(123, parsed({"dump", "123"}).pid);
+    EXPECT_EQ("./failure.7", parsed({"dump", "./failure.7"}).file);
+    EXPECT_TRUE(parsed({"clean", "--all", "--dry-run"}).dry_run);
+    EXPECT_EQ(soft_verb::limits, parsed({"limits", "--profile=efa0"}).verb);
+    EXPECT_EQ(soft_verb::help, parsed({"status", "--help"}).verb);
+}
+
+TEST(soft_options, faults_are_one_line_that_names_the_thing)
+{
+    EXPECT_NE(std::string::npos, refused({"walk"}).find("walk"));
+    EXPECT_NE(std::string::npos, refused({"run"}).find("run what"));
+    EXPECT_NE(std::string::npos, refused({"run", ""}).find("empty"));
+    EXPECT_NE(std::string::npos, refused({"run", "--profile"}).find("--profile"));
+    EXPECT_NE(std::string::npos, refused({"run", "--set", "MTU", "ls"}).find("NAME=VALUE"));
+    EXPECT_NE(std::string::npos, refused({"run", "--json", "ls"}).find("--json"));
+    EXPECT_NE(std::string::npos, refused({"status", "--watch=0"}).find("1..3600"));
+    EXPECT_NE(std::string::npos, refused({"status", "x"}).find("x"));
+    EXPECT_NE(std::string::npos, refused({"dump"}).find("PID"));
+    EXPECT_NE(std::string::npos, refused({"dump", "-5"}).find("-5"));
+    EXPECT_NE(std::string::npos, refused({"dump", "0"}).find("PID"));
+    EXPECT_NE(std::string::npos, refused({"clean", "--watch"}).find("--watch"));
+}
+
+install_paths paths()
+{
+    install_paths p;
+    p.soft_efa = "/opt/lib/libsoftefa.so.0";
+    return p;
+}
+
+std::string value_in(const changes &c, const std::string &name)
+{
+    for (const auto &[n, v] : c) {
+        if (n == name) {
+            return v;
+        }
+    }
+    return "(unset)";
+}
+
+TEST(soft_env, command_line_wins_and_preload_keeps_the_words_of_the_user)
+{
+    changes     c;
+    std::string error;
+    ASSERT_TRUE(soft_env(parsed({"run", "--set", "MTU=4096", "--set", "MTU=8192", "ls"}), paths(), {{"SOFTEFA_MTU", "1024"}, {"LD_PRELOAD", "a.so b.so"}},
+                         &c, &error))
+        << error;
+    EXPECT_EQ("8192", value_in(c, "SOFTEFA_MTU"));
+    EXPECT_EQ("a.so:b.so:/opt/lib/libsoftefa.so.0", value_in(c, "LD_PRELOAD"));
+    // Once more inside: nothing left to change.
+    environment inner{{"SOFTEFA_MTU", "8192"}, {"LD_PRELOAD", value_in(c, "LD_PRELOAD")}, {"SYSFS_PATH", "/run/user/1/softefa-x/softefa-sysfs"}};
+    ASSERT_TRUE(soft_env(parsed({"run", "--set", "MTU=8192", "ls"}), paths(), inner, &c, &error)) << error;
+    EXPECT_TRUE(c.empty());
+}
+
+TEST(soft_env, what_cannot_work_is_refused_before_anything_runs)
+{
+    changes     c;
+    std::string error;
+    EXPECT_FALSE(soft_env(parsed({"run", "--set", "MTU=1", "ls"}), paths(), {}, &c, &error));
+    EXPECT_NE(std::string::npos, error.find("256..9216")) << error;
+    EXPECT_FALSE(soft_env(parsed({"run", "--set", "NO_SUCH=1", "ls"}), paths(), {}, &c, &error));
+    EXPECT_NE(std::string::npos, error.find("SOFTEFA_NO_SUCH")) << error;
+    EXPECT_FALSE(soft_env(parsed({"run", "ls"}), paths(), {{"SYSFS_PATH", "/sys"}}, &c, &error));
+    EXPECT_NE(std::string::npos, error.find("SYSFS_PATH=/sys")) << error;
+}
+
+TEST(soft_env, settings_of_a_profile)
+{
+    softefa::settings values;
+    std::string       error;
+    ASSERT_TRUE(soft_settings(parsed({"limits", "--profile", "efa3"}), {{"SOFTEFA_PROFILE", "efa0"}}, &values, &error)) << error;
+    EXPECT_EQ(80u, values.limits.inline_size_ex);
+    EXPECT_NE(0u, values.limits.max_rdma_size);
+}
+
+TEST(program_check, programs_that_cannot_be_preloaded_are_told)
+{
+    EXPECT_EQ("", preload_obstacle(find_program("ls", getenv("PATH"))));
+    EXPECT_EQ("", find_program("no-such-program-at-all", getenv("PATH")));
+    EXPECT_EQ("", preload_obstacle("/no/such/file"));
+    if (access("/sbin/ldconfig", R_OK) == 0) { // static in glibc's own packages
+        EXPECT_NE(std::string::npos, preload_obstacle("/sbin/ldconfig").find("statically linked"));
+    }
+}
+
+TEST(program_check, random_bytes_behind_an_elf_magic_are_read_within_the_file)
+{
+    const std::string file = testing::TempDir() + "/spoilt." + std::to_string(getpid());
+    base::rng         random(5);
+    for (int round = 0; round < 300; ++round) {
+        std::string bytes("\177ELF\2\1\1\0", 8);
+        for (int i = 0; i < 200; ++i) {
+            bytes += static_cast<char>(random.next());
+        }
+        std::ofstream(file, std::ios::binary | std::ios::trunc) << bytes.substr(0, 8 + random.next() % 200);
+        (void)preload_obstacle(file); // must return
+    }
+    fs::remove(file);
+}
+
+/// A folder like a domain's.
+class soft_folder : public testing::Test {
+protected:
+    std::string folder = testing::TempDir() + "/soft." + std::to_string(getpid());
+    soft_domain domain{"test", folder, {}};
+
+    void SetUp() override
+    {
+        fs::remove_all(folder);
+        ASSERT_EQ(0, mkdir(folder.c_str(), 0700));
+    }
+    void TearDown() override { fs::remove_all(folder); }
+    void file(const std::string &name, const std::string &content = "") { std::ofstream(folder + "/" + name) << content; }
+    void link(const std::string &name, const std::string &target) { ASSERT_EQ(0, symlink(target.c_str(), (folder + "/" + name).c_str())); }
+    bool there(const std::string &name) { return fs::symlink_status(folder + "/" + name).type() != fs::file_type::not_found; }
+    std::string space()
+    {
+        struct stat st;
+        char        text[32];
+        EXPECT_EQ(0, stat("/proc/self/ns/pid", &st));
+        snprintf(text, sizeof(text), "%lx", static_cast<unsigned long>(st.st_ino));
+        return text;
+    }
+};
+
+TEST_F(soft_folder, links_that_name_anything_else_are_not_opened)
+{
+    file("fifo.guard");
+    ASSERT_EQ(0, mkfifo((folder + "/fifo").c_str(), 0600));
+    link("0000000000000001." + space() + ".proc", "/etc/passwd");
+    link("0000000000000002." + space() + ".proc", "/proc/self/fd/0");
+    link("0000000000000003." + space() + ".proc", "/proc/" + std::to_string(getpid()) + "/fd/0 x");
+    link("0000000000000004." + space() + ".proc", "/proc/" + std::to_string(getpid()) + "/fd/99999");
+    link("0000000000000005." + space() + ".proc", folder + "/fifo");
+    link("nonsense.proc", "/proc/1/fd/1");
+    link("0000000000000006.1.proc", "/proc/" + std::to_string(getpid()) + "/fd/0"); // another PID namespace
+    const int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    link("0000000000000007." + space() + ".proc", "/proc/" + std::to_string(getpid()) + "/fd/" + std::to_string(null));
+    std::string error;
+    ASSERT_TRUE(domain_read(&domain, &error)) << error;
+    EXPECT_EQ(8u, domain.processes.size());
+    for (const auto &p : domain.processes) {
+        EXPECT_EQ(nullptr, p.page);
+        EXPECT_EQ(p.instance == 6 ? process_state::elsewhere : process_state::dead, p.state) << p.link;
+    }
+    close(null);
+    (void)status_text(domain, nullptr, 0);
+    EXPECT_NE(std::string::npos, status_json(domain).find("\"elsewhere\""));
+}
+
+/// A page as this process would publish it.
+class soft_page : public soft_folder {
+protected:
+    int                 fd    = -1;
+    std::size_t         size  = observe::published_size(64);
+    std::string         name;
+    observe::published *page = nullptr;
+
+    void SetUp() override
+    {
+        soft_folder::SetUp();
+        fd   = memfd_create(observe::memfd_name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        page = new observe::published();
+        memset(static_cast<void *>(page), 0, sizeof(*page));
+        page->magic        = observe::magic;
+        page->version      = observe::version;
+        page->size         = static_cast<std::uint32_t>(size);
+        page->instance     = 0x77;
+        page->pid          = getpid();
+        page->record_count = 64;
+        page->device_count = 1;
+        page->record_mode  = 2;
+        strcpy(page->program, "a \"test\"\n");
+        strcpy(page->profile, "efa2");
+        page->counters[0].tx_messages = 5;
+        page->counters[0].drop_qkey   = 3;
+        page->qps[2]                  = {77, 1, 0, 0, 3, 0, 10, 4, 20, 6};
+        page->links[1]                = {0x88, 0, 0, 1, 2, 3};
+        page->record_head.store(70);
+        for (unsigned i = 0; i < 64; ++i) {
+            page->records[i].kind = static_cast<std::uint16_t>(i % 40);
+            page->records[i].a    = i;
+        }
+        write_out();
+        name = "0000000000000077." + space() + ".proc";
+        link(name, "/proc/" + std::to_string(getpid()) + "/fd/" + std::to_string(fd));
+    }
+    void TearDown() override
+    {
+        delete page;
+        close(fd);
+        soft_folder::TearDown();
+    }
+    void write_out() { ASSERT_EQ(static_cast<ssize_t>(size), pwrite(fd, page, size, 0)); }
+    soft_process &look()
+    {
+        std::string error;
+        EXPECT_TRUE(domain_read(&domain, &error)) << error;
+        EXPECT_EQ(1u, domain.processes.size());
+        return domain.processes.at(0);
+    }
+};
+
+TEST_F(soft_page, a_good_page_is_shown)
+{
+    const soft_process &p = look();
+    ASSERT_EQ(process_state::alive, p.state) << p.trouble;
+    EXPECT_FALSE(p.torn);
+    EXPECT_EQ(64u, p.records().size());
+    EXPECT_EQ(6u, p.records().front().a) << "the oldest entry that is left";
+    const std::string text = status_text(domain, &domain, 1.0), json = status_json(domain);
+    EXPECT_NE(std::string::npos, text.find("QPN 77")) << text;
+    EXPECT_NE(std::string::npos, text.find("drop_qkey")) << text;
+    EXPECT_EQ(std::string::npos, text.find("drop_rkey")) << "zeros are left out";
+    EXPECT_NE(std::string::npos, json.find("\"program\":\"a \\\"test\\\"?\"")) << json;
+    EXPECT_NE(std::string::npos, json.find("\"qpn\":77"));
+    EXPECT_EQ(std::string::npos, json.find('\n'));
+    EXPECT_NE(std::string::npos, dump_text(p).find("record out"));
+}
+
+TEST_F(soft_page, a_page_that_is_being_written_for_ever_is_shown_as_such)
+{
+    page->sequence.store(7);
+    write_out();
+    const soft_process &p = look();
+    ASSERT_EQ(process_state::alive, p.state);
+    EXPECT_TRUE(p.torn);
+}
+
+TEST_F(soft_page, scribbled_pages_are_refused_or_shown_but_never_followed)
+{
+    base::rng  random(11);
+    const auto good = std::make_unique<unsigned char[]>(sizeof(*page));
+    memcpy(good.get(), static_cast<void *>(page), sizeof(*page));
+    unsigned alive = 0;
+    for (int round = 0; round < 400; ++round) {
+        memcpy(static_cast<void *>(page), good.get(), sizeof(*page));
+        auto          *bytes = reinterpret_cast<unsigned char *>(page);
+        const unsigned where = round % 2 == 0 ? 320 : static_cast<unsigned>(size); // the header, or anywhere
+        for (unsigned i = 0; i < 1 + random.next() % 40; ++i) {
+            bytes[random.next() % where] = static_cast<unsigned char>(random.next());
+        }
+        page->sequence.store(0); // or each look would take its whole patience
+        write_out();
+        const soft_process &p = look();
+        if (p.page != nullptr) {
+            ++alive;
+            (void)status_text(domain, &domain, 1.0);
+            (void)status_json(domain);
+            (void)dump_text(p);
+        }
+    }
+    EXPECT_GT(alive, 10u);
+    EXPECT_LT(alive, 400u);
+}
+
+TEST_F(soft_page, a_page_of_another_size_or_owner_is_refused)
+{
+    ASSERT_EQ(0, ftruncate(fd, 4096));
+    EXPECT_EQ(process_state::unreadable, look().state);
+    ASSERT_EQ(0, ftruncate(fd, 0));
+    EXPECT_EQ(process_state::unreadable, look().state);
+    page->pid = 1;
+    write_out();
+    EXPECT_EQ(process_state::unreadable, look().state);
+    page->pid          = getpid();
+    page->record_count = 65536; // more than the file has
+    write_out();
+    EXPECT_EQ(process_state::unreadable, look().state);
+    page->record_count = 48; // no power of two
+    write_out();
+    EXPECT_EQ(process_state::unreadable, look().state);
+    EXPECT_FALSE(look().trouble.empty());
+}
+
+TEST_F(soft_page, clean_keeps_what_lives_and_takes_what_is_dead)
+{
+    file("domain", "SOFTEFA_PROFILE=efa2\n");
+    file("qpn.0", "x");
+    file("mine.txt", "of the user");
+    link("0000000000000099." + space() + ".proc", "/proc/4194303/fd/7"); // no such process
+    const int lock = open((folder + "/domain").c_str(), O_RDWR | O_CLOEXEC);
+    ASSERT_EQ(0, flock(lock, LOCK_SH | LOCK_NB)); // a member
+    std::vector<std::string> removed;
+    std::string              report;
+    ASSERT_TRUE(domain_clean(domain, true, &removed, &report)) << report;
+    EXPECT_EQ(1u, removed.size());
+    EXPECT_TRUE(there("0000000000000099." + space() + ".proc")) << "a dry run removes nothing";
+    ASSERT_TRUE(domain_clean(domain, false, &removed, &report)) << report;
+    EXPECT_EQ((std::vector<std::string>{"0000000000000099." + space() + ".proc"}), removed);
+    EXPECT_TRUE(there(name) && there("domain") && there("qpn.0"));
+    close(lock); // the last member is gone: everything of ours goes, nothing else
+    ASSERT_TRUE(domain_clean(domain, false, &removed, &report)) << report;
+    EXPECT_FALSE(there(name) || there("domain") || there("qpn.0"));
+    EXPECT_TRUE(there("mine.txt"));
+}
+
+TEST_F(soft_folder, clean_leaves_a_folder_alone_that_was_never_a_domain)
+{
+    file("qpn.0");
+    ASSERT_EQ(0, mkdir((folder + "/tree-1").c_str(), 0700));
+    std::vector<std::string> removed;
+    std::string              report;
+    ASSERT_TRUE(domain_clean(domain, false, &removed, &report)) << report;
+    EXPECT_TRUE(removed.empty());
+    EXPECT_TRUE(there("qpn.0") && there("tree-1"));
+    ASSERT_EQ(0, chmod(folder.c_str(), 0755));
+    EXPECT_FALSE(domain_clean(domain, false, &removed, &report)) << "others can enter it";
+    EXPECT_NE(std::string::npos, report.find("0700"));
+}
+
+} // namespace
+} // namespace tools
