@@ -197,6 +197,9 @@ iface::iface(uct_srd_md_t *m, const uct_srd_iface_config_t &c, const uct_iface_p
     tx.payload_max  = static_cast<std::uint16_t>(m->attr.max_message_size - wire::long_size);
     tx.short_max    = static_cast<std::uint16_t>(clamp(c.short_size > UINT16_MAX ? UINT16_MAX :
                                                        static_cast<std::uint32_t>(c.short_size), 8, tx.payload_max));
+    constexpr std::uint16_t before = wire::index_size + sizeof(std::uint64_t);
+    tx.inline_payload = static_cast<std::uint16_t>((tx.inline_max < tx.short_max + wire::index_size ?
+                                                    tx.inline_max : tx.short_max + wire::index_size) - before);
     tx.inline_sge            = {};
     tx.inline_wr.sg_list     = &tx.inline_sge;
     tx.inline_wr.num_sge     = 1;

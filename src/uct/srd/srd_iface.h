@@ -97,10 +97,16 @@ struct iface {
 
     struct alignas(64) tx_half {
         ibv_qp *qp           = nullptr;
-        std::uint32_t sq_free = 0;       ///< data slots of the send queue
-        std::uint32_t outstanding = 0;   ///< user operations posted and not complete: 0 = flushed
+        union {
+            std::uint64_t slots = 0;     ///< both in one addition: tx_slot_take, tx_slot_give
+            struct {
+                std::uint32_t sq_free;     ///< data slots of the send queue
+                std::uint32_t outstanding; ///< user operations posted and not complete: 0 = flushed
+            };
+        };
         tx_buf *bufs         = nullptr;  ///< free bounce buffers
         std::uint16_t inline_max = 0;    ///< bytes that one inline send carries, wire header included
+        std::uint16_t inline_payload = 0; ///< of am_short: bytes after its 8-byte header that one inline send carries
         std::uint16_t short_max  = 0;    ///< am.max_short
         std::uint16_t payload_max = 0;   ///< am.max_bcopy, am.max_zcopy
         std::uint16_t control_free = 0;  ///< control slots of the send queue
@@ -124,7 +130,7 @@ struct iface {
 
     struct alignas(64) rx_half {
         ibv_cq *cq               = nullptr;
-        ibv_recv_wr *free_list   = nullptr; ///< descriptors not posted
+        ibv_recv_wr *free_list   = nullptr; ///< descriptors not posted, nor spare
         std::uint32_t posted     = 0;       ///< receives in the queue
         std::uint32_t target     = 0;       ///< how many should be: queue_len, more while many senders are active
         std::uint32_t queue_len  = 0;       ///< how many are posted at least
@@ -136,6 +142,8 @@ struct iface {
         unsigned am_flags        = UCT_CB_PARAM_FLAG_DESC; ///< 0 below the low-water mark
         std::uint32_t headroom   = 0;       ///< bytes the user wants before the payload
         std::uint32_t held       = 0;       ///< descriptors the user keeps
+        ibv_recv_wr *spare       = nullptr; ///< descriptors beyond those that the queue needs: used when free_list is empty
+        std::uint32_t spare_count = 0;
         std::uint32_t away       = 0;       ///< descriptors neither posted nor free: kept by the user, or early; without copies
         std::uint32_t payload_offset = 0;   ///< from the descriptor to the payload after a short header
         std::uint32_t alignment  = 64;      ///< of every element
@@ -193,6 +201,11 @@ inline ep *ep_of(uct_ep_h h) noexcept { return reinterpret_cast<ep *>(h); }
 
 inline void count(iface *f, counter which, std::uint64_t n = 1) noexcept { f->counters.add(which, n); }
 
+/// A user operation takes a slot of the send queue: sq_free, which is not 0, less one, outstanding one more. And back.
+inline constexpr std::uint64_t tx_slot_step = (std::uint64_t{1} << 32) - 1;
+inline void tx_slot_take(iface *f) noexcept { f->tx.slots += tx_slot_step; }
+inline void tx_slot_give(iface *f) noexcept { f->tx.slots -= tx_slot_step; }
+
 /// Whether the peer may be sent something sequenced: not refused at the moment, span and credits left.
 inline bool tx_window_open(const peer *p) noexcept { return p->waiting_count == 0 && p->tx.may_send(); }
 
@@ -235,13 +248,15 @@ void tx_complete_uncommon(iface *f, op *o) noexcept;
 /// A send is complete. Here: an inline one that was never refused. Everything else is out of line.
 inline void tx_complete(iface *f, op *o) noexcept
 {
-    if (o->kind == op_kind::am_inline && o->user && !o->retried) [[likely]] {
-        ++f->tx.sq_free;
-        --f->tx.outstanding;
-        if (o->owner->tx.complete(o)) [[likely]] {
+    if (is_plain_inline(o->shape)) [[likely]] {
+        tx_slot_give(f);
+        peer *p = o->owner;
+        if (p->tx.complete(o)) [[likely]] {
+            const bool more = p->tx.head_is_done();
             f->ops.put(o);
-        } else {
-            tx_drain(f, o->owner);
+            if (more) [[unlikely]] {
+                tx_drain(f, p);
+            }
         }
         return;
     }

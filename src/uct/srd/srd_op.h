@@ -12,6 +12,7 @@
 #include "uct/srd/srd_limits.h"
 #include "uct/srd/ucx/uct_abi.h"
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -43,16 +44,21 @@ struct op {
     op *next;             ///< in the peer's FIFO, or in the free list
     struct peer *owner;   ///< whose sequence space; never null while in use
     std::uint32_t imm;    ///< host order; what the receiver gets again when this is posted again
-    std::uint16_t length; ///< bytes of the first piece, wire header included
-    op_kind kind;
-    bool done : 1;      ///< the device has completed it, or it never was posted (marker)
-    bool sequenced : 1; ///< carries a psn (set by tx_window)
-    bool waiting : 1;   ///< not in the send queue: to be posted again when the peer's timer fires
-    bool cancelled : 1; ///< its endpoint asked to cancel it: do not post it again with the user's data
-    bool user : 1;      ///< counts as outstanding for flush of the interface
-    bool retried : 1;   ///< the peer had no receive buffer for it at least once
-    std::uint8_t rma_group : 1; ///< one-sided: which of the peer's two counts it is in (srd_rma.h)
-    std::uint8_t unused : 1; ///< 0
+    union {
+        struct {
+            std::uint16_t length; ///< bytes of the first piece, wire header included
+            op_kind kind;
+            bool done : 1;      ///< the device has completed it, or it never was posted (marker)
+            bool sequenced : 1; ///< carries a psn (set by tx_window)
+            bool waiting : 1;   ///< not in the send queue: to be posted again when the peer's timer fires
+            bool cancelled : 1; ///< its endpoint asked to cancel it: do not post it again with the user's data
+            bool user : 1;      ///< counts as outstanding for flush of the interface
+            bool retried : 1;   ///< the peer had no receive buffer for it at least once
+            std::uint8_t rma_group : 1; ///< one-sided: which of the peer's two counts it is in (srd_rma.h)
+            std::uint8_t unused : 1; ///< 0
+        };
+        std::uint32_t shape;      ///< all of them in one store or compare: op_shape()
+    };
     struct ep *ep;      ///< who posted it; compared, never followed; null after that endpoint is gone
     union {
         unsigned char bytes[32]; ///< am_inline; longer where the device's inline size is
@@ -69,6 +75,15 @@ struct op {
     };
 };
 static_assert(sizeof(op) == 64, "one cache line");
+static_assert(std::endian::native == std::endian::little, "op_shape");
+
+/// The shape of a fresh record of an active message: sequenced and user, nothing else. Tested against the fields.
+constexpr std::uint32_t op_shape(op_kind kind, unsigned length) noexcept
+{
+    return length + ((static_cast<std::uint32_t>(kind) << 16) | 0x12000000u); // a sum is one instruction
+}
+/// Whether it is that of an inline active message, whatever its length: not waiting, refused, cancelled or withdrawn.
+constexpr bool is_plain_inline(std::uint32_t shape) noexcept { return shape >> 16 == op_shape(op_kind::am_inline, 0) >> 16; }
 static_assert(offsetof(op, bytes) == 32);
 
 /// Records of one size, allocated in chunks that are freed together. Get and put are a load and a store.
@@ -90,8 +105,8 @@ public:
     }
 
     op *top() const noexcept { return free_; }
-    /// Only after top() was not null.
-    void take_top() noexcept { free_ = free_->next; }
+    /// Takes what top() returned, which was not null.
+    void take(op *o) noexcept { free_ = o->next; }
 
     op *get() noexcept
     {

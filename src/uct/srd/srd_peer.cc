@@ -11,8 +11,12 @@ namespace srd {
 
 namespace {
 
-/// Where an index leads whose table could not even be reserved.
-alignas(64) constinit const unsigned char no_peer[sizeof(peer)] = {};
+/// Where every index leads when not even addresses could be had: a peer whose key no receive shows. Never written.
+struct alignas(64) no_peer_type {
+    std::uint64_t words[sizeof(peer) / 8] = {};
+    constexpr no_peer_type() noexcept { words[offsetof(peer, key) / 8] = ~std::uint64_t{0}; }
+};
+constinit const no_peer_type no_peer;
 
 } // namespace
 
@@ -27,13 +31,23 @@ peer_table::peer_table(std::uint32_t max_peers, std::uint64_t seed, std::uint32_
     // Addresses, not memory: nothing is committed before it is written. Where they are limited, fewer peers have to do.
     for (void *range = MAP_FAILED; range == MAP_FAILED; slots /= 2) {
         if (slots < limits::peers_per_chunk) {
-            base_ = reinterpret_cast<peer *>(const_cast<unsigned char *>(no_peer)); // read only: create() finds no slot
+            base_ = reinterpret_cast<peer *>(const_cast<no_peer_type *>(&no_peer)); // create() finds no slot
             mask_ = 0;
             break;
         }
         range = mmap(nullptr, slots * sizeof(peer), PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         base_ = static_cast<peer *>(range);
         mask_ = slots - 1;
+    }
+    // Slots that were never used read as zeroes: the key of index 0. Slot 0 alone can be asked for that.
+    if (mask_ != 0 && !reserve(1)) {
+        munmap(base_, (std::size_t{mask_} + 1) * sizeof(peer));
+        base_ = reinterpret_cast<peer *>(const_cast<no_peer_type *>(&no_peer));
+        mask_ = 0;
+    } else if (mask_ != 0) {
+        new (base_) peer;
+        base_->key = wire::index_make(0, 0);
+        base_->accept_none();
     }
     for (std::uint32_t &bucket : buckets_) {
         bucket = wire::index_none;
@@ -105,9 +119,7 @@ bool peer_table::reserve(std::uint32_t slots) noexcept
         return false;
     }
     for (std::uint32_t i = 0; i < limits::peers_per_chunk; ++i) {
-        new (slot(capacity_ + i)) peer;
-        slot(capacity_ + i)->key = wire::index_make(capacity_ + i, 0);
-        links_[capacity_ + i]    = {wire::index_none, wire::index_none};
+        links_[capacity_ + i] = {wire::index_none, wire::index_none};
     }
     capacity_ = grown;
     return true;
@@ -146,13 +158,12 @@ peer *peer_table::create(const gid_type &gid, std::uint16_t qpn, std::uint32_t q
         generation = 0; // that index would be index_none
     }
 
-    new (p) peer;
+    new (p) peer(window_);
     p->key   = wire::index_make(taken, generation);
     p->accept_none(); // until its address handle is there
     p->state = peer_state::fresh;
     p->qpn   = qpn;
     p->qkey  = qkey;
-    p->tx    = peer_tx_window(window_, limits::initial_grant);
     p->tx.hold(); // sends take the slow path, with the long header, until the peer answers
     p->heard_at      = static_cast<std::uint16_t>(now / base::sec(1));
     slow_get(p)->gid = gid; // cannot fail: reserved above

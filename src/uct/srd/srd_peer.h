@@ -92,23 +92,38 @@ static_assert(sizeof(peer_slow) == 72);
 /// What every peer without a peer_slow of its own shows. Never written.
 inline constinit const peer_slow peer_slow_idle{};
 
+/// Address handle, QPN and qkey, as they lie in ibv_send_wr::wr.ud.
+struct peer_route {
+    struct ibv_ah *ah   = nullptr;
+    std::uint32_t qpn  = 0;
+    std::uint32_t qkey = 0;
+};
+
 struct alignas(64) peer {
+    /// `window`: span of unacknowledged messages, at most limits::window_size.
+    explicit peer(std::uint32_t window = limits::window_size) noexcept : tx(window, limits::initial_grant) {}
+
     // line 0: what a send touches
-    peer_tx_window tx{limits::window_size, limits::initial_grant};
-    struct ibv_ah *ah           = nullptr;          ///< == ah_ref->ah
-    std::uint32_t qkey          = 0;
+    [[no_unique_address]] peer_tx_window tx;        // what follows lies in its tail
+    std::uint16_t waiting_count = 0;                ///< records to be posted again
+    union {
+        peer_route route{};                         ///< what a work request names
+        struct {
+            struct ibv_ah *ah;                      ///< == ah_ref->ah
+            std::uint32_t qpn;
+            std::uint32_t qkey;
+        };
+    };
     std::uint32_t index_remote  = wire::index_none; ///< what our short headers carry; valid when open
-    std::uint16_t qpn           = 0;
     peer_state state            = peer_state::vacant;
     std::uint8_t want           = 0;                ///< peer_want bits
-    std::uint16_t waiting_count = 0;                ///< records to be posted again
     std::uint8_t control_in_flight = 0;             ///< at most limits::control_slots
     std::int8_t status_code     = UCS_OK;           ///< why it failed: a ucs_status_t, all of which fit
 
     // line 1: what a receive touches
     std::uint64_t key = wire::index_none;   ///< index | AH number << 32 | QPN << 48, as a receive shows them; see accept_none
     [[no_unique_address]] peer_rx_window rx; // what follows lies in its tail
-    base::seq32 attention{limits::initial_grant / 2}; ///< when rx.expected() gets here there is more to do than deliver
+    std::uint32_t attention = limits::initial_grant / 2; ///< deliveries until there is more to do than that: rx_set_attention
     [[no_unique_address]] rx_credit credit; // as above
     std::uint8_t activity      = 0;         ///< iface's activity number at the last grant; 0 = not counted as active
     bool in_work : 1           = false;

@@ -98,7 +98,7 @@ inline void rma_start(iface *f, ep *e, peer *p, op_kind kind, std::uint64_t remo
     o->ref.size    = size;
     o->ref.lkey    = lkey;
 
-    f->ops.take_top();
+    f->ops.take(o);
     --f->tx.sq_free;
     ++f->tx.outstanding;
     ++s->rma_count[g];

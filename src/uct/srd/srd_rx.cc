@@ -69,7 +69,7 @@ inline void rx_deliver_am(iface *f, rx_desc *d, unsigned id, unsigned size, unsi
     count(f, counter::rx_am);
     count(f, counter::rx_bytes, length);
     const unsigned am_flags   = f->rx.am_flags;
-    const ucs_status_t status = uct_abi_invoke_am(&f->super, static_cast<uint8_t>(id), payload, length, am_flags);
+    const ucs_status_t status = uct_abi_invoke_am(&f->super, id, payload, length, am_flags);
     if (status == UCS_INPROGRESS && am_flags != 0) {
         rx_hold_desc(f, d, payload);
         return;
@@ -91,7 +91,7 @@ void rx_deliver_any(iface *f, peer *p, rx_desc *d) noexcept
     rx_recycle(f, d);
 }
 
-/// rx.expected() reached rx attention: messages that waited, credits that are due.
+/// Attention is due: messages that waited, credits.
 [[gnu::noinline]] void rx_attend(iface *f, peer *p) noexcept
 {
     while (void *message = p->rx.pop()) {
@@ -180,7 +180,7 @@ void rx_sequenced(iface *f, peer *p, rx_desc *d) noexcept
         if (wants) {
             control_want(f, p, want_credit);
         }
-        if (p->rx.expected() == p->attention && p->state != peer_state::failed) {
+        if (--p->attention == 0 && p->state != peer_state::failed) {
             rx_attend(f, p);
         }
         return;
@@ -292,17 +292,14 @@ inline void rx_drop(iface *f, rx_desc *d, counter reason) noexcept
 }
 
 /// Hands over a message with a short header that was just taken from the queue: rx_deliver_am() without what cannot be.
-inline void rx_deliver_common(iface *f, rx_desc *d, unsigned id, unsigned size) noexcept
+inline void rx_deliver_common(iface *f, rx_desc *d, std::size_t id, unsigned char *payload, unsigned length) noexcept
 {
-    unsigned char *payload = wire_bytes(d) + wire::index_size;
-
     count(f, counter::rx_am);
-    count(f, counter::rx_bytes, size - wire::index_size);
+    count(f, counter::rx_bytes, length);
     // Only a message that came with the flag may be kept; the flag changes here alone, so it is read again if one is.
-    if (uct_abi_invoke_am(&f->super, static_cast<uint8_t>(id), payload, size - wire::index_size, f->rx.am_flags) ==
-        UCS_INPROGRESS) [[unlikely]] {
+    if (uct_abi_invoke_am(&f->super, id, payload, length, f->rx.am_flags) == UCS_INPROGRESS) [[unlikely]] {
         if (f->rx.am_flags != 0) {
-            rx_hold_desc(f, d, payload);
+            rx_hold_desc(f, d, wire_bytes(d) + wire::index_size);
             return;
         }
     }
@@ -318,12 +315,14 @@ inline void rx_deliver_common(iface *f, rx_desc *d, unsigned id, unsigned size) 
     --f->rx.posted;
     if (wc.status == IBV_WC_SUCCESS && (imm & wire::imm_flags_mask) == 0 && wc.byte_len >= wire::index_size &&
         (wc.wc_flags & IBV_WC_WITH_IMM)) [[likely]] {
-        const auto index = base::load_le<std::uint32_t>(wire_bytes(d));
-        peer *p          = f->peers.at_any(index);
+        unsigned char *bytes = wire_bytes(d);
+        const auto index     = base::load_le<std::uint32_t>(bytes);
+        peer *p              = f->peers.at_any(index);
         if (p->key == key_make(index, wc.slid, wc.src_qp) && p->rx.is_expected(wire::imm_psn(imm))) [[likely]] {
-            rx_deliver_common(f, d, imm >> wire::imm_id_shift, wc.byte_len); // no flags: nothing is above the id
+            // No flags: nothing is above the id.
+            rx_deliver_common(f, d, imm >> wire::imm_id_shift, bytes + wire::index_size, wc.byte_len - wire::index_size);
             p->rx.advance();
-            if (p->rx.expected() == p->attention) [[unlikely]] {
+            if (--p->attention == 0) [[unlikely]] {
                 rx_attend(f, p);
             }
             return;
@@ -342,15 +341,34 @@ inline void rx_deliver_common(iface *f, rx_desc *d, unsigned id, unsigned size) 
     return f->rx_bufs.can_grow() && f->rx_bufs.grow();
 }
 
+/// The free list has `free_count` descriptors, more than are missing: what is beyond goes to the spare ones, so that
+/// the next refill finds a list of the right length. Returns the length of what stays.
+[[gnu::noinline]] std::uint32_t rx_cut_spare(iface *f, std::uint32_t free_count) noexcept
+{
+    const std::uint32_t missing = f->rx.target - f->rx.posted;
+    ibv_recv_wr *last           = f->rx.free_list;
+
+    for (std::uint32_t i = 1; i < missing; ++i) {
+        last = last->next;
+    }
+    ibv_recv_wr *tail = last;
+    while (tail->next != nullptr) {
+        tail = tail->next;
+    }
+    tail->next  = f->rx.spare;
+    f->rx.spare = last->next;
+    last->next  = nullptr;
+    f->rx.spare_count += free_count - missing;
+    return missing;
+}
+
 } // namespace
 
 void rx_set_attention(peer *p) noexcept
 {
-    // While something waits, every delivery looks into the ring.
-    p->attention = p->rx.held() != 0 ? p->rx.expected() + 1 : p->credit.due_at();
-    if (!is_before(p->rx.expected(), p->attention)) {
-        p->attention = p->rx.expected() + 1;
-    }
+    // While something waits, every delivery looks into the ring. A grant that is due stays due until it is sent.
+    const std::int32_t left = distance(p->rx.expected(), p->credit.due_at());
+    p->attention            = p->rx.held() != 0 || left < 1 ? 1 : static_cast<std::uint32_t>(left);
 }
 
 void rx_init_desc(void *arg, void *element, std::uint32_t lkey) noexcept
@@ -395,38 +413,30 @@ void rx_set_target(iface *f, std::uint32_t target) noexcept
 void rx_refill(iface *f) noexcept
 {
     while (f->rx.posted < f->rx.target) {
-        if (f->rx.free_list == nullptr && !rx_grow(f)) {
-            break;
-        }
-        // The free list already is a list of work requests. Usually all of it is missing; else that much is cut off.
-        ibv_recv_wr *first          = f->rx.free_list;
-        ibv_recv_wr *last           = nullptr;
-        ibv_recv_wr *rest           = nullptr;
-        std::uint32_t batched       = static_cast<std::uint32_t>(f->rx_bufs.total()) - f->rx.posted - f->rx.away;
-        const std::uint32_t missing = f->rx.target - f->rx.posted;
-        if (batched > missing) {
-            last = first;
-            for (batched = 1; batched < missing; ++batched) {
-                last = last->next;
+        if (f->rx.free_list == nullptr) [[unlikely]] {
+            f->rx.free_list   = f->rx.spare;
+            f->rx.spare       = nullptr;
+            f->rx.spare_count = 0;
+            if (f->rx.free_list == nullptr && !rx_grow(f)) {
+                break;
             }
-            rest       = last->next;
-            last->next = nullptr;
+        }
+        // The free list already is a list of work requests, and usually all of it is missing: no look at its elements.
+        ibv_recv_wr *first = f->rx.free_list;
+        std::uint32_t batched =
+            static_cast<std::uint32_t>(f->rx_bufs.total()) - f->rx.posted - f->rx.away - f->rx.spare_count;
+        if (batched > f->rx.target - f->rx.posted) [[unlikely]] {
+            batched = rx_cut_spare(f, batched);
         }
         ibv_recv_wr *bad  = nullptr;
         if (ibv_post_recv(f->tx.qp, first, &bad) != 0) [[unlikely]] {
-            // What was not taken goes back, in front of the rest.
-            std::uint32_t taken = 0;
             for (ibv_recv_wr *wr = first; wr != nullptr && wr != bad; wr = wr->next) {
-                ++taken;
+                ++f->rx.posted;
             }
-            f->rx.posted += taken;
-            if (last != nullptr) {
-                last->next = rest;
-            }
-            f->rx.free_list = bad != nullptr ? bad : rest;
+            f->rx.free_list = bad; // what was not taken stays
             break;
         }
-        f->rx.free_list = rest;
+        f->rx.free_list = nullptr;
         f->rx.posted += batched;
     }
     // The next message takes one: at the mark already, what it brings may not be kept. IFC-3
@@ -498,20 +508,6 @@ namespace {
     return static_cast<unsigned>(polled);
 }
 
-/// What waits from earlier calls.
-[[gnu::noinline]] unsigned rx_attend_earlier(iface *f) noexcept
-{
-    unsigned events = 0;
-
-    if (f->attention & attend_work) {
-        events = control_run(f);
-    }
-    if (f->attention & attend_stash) {
-        events += rx_unstash(f); // a program that sleeps once progress says 0 must hear of these, too
-    }
-    return events;
-}
-
 } // namespace
 
 unsigned rx_progress(iface *f) noexcept
@@ -521,6 +517,31 @@ unsigned rx_progress(iface *f) noexcept
     }
     return rx_poll(f);
 }
+
+namespace {
+
+/// A progress call with more to do than poll: what waits from earlier calls, and pending requests.
+[[gnu::noinline]] unsigned rx_progress_busy(iface *f) noexcept
+{
+    unsigned events = 0;
+
+    if (f->attention & attend_work) {
+        events = control_run(f);
+    }
+    if (f->attention & attend_stash) {
+        events += rx_unstash(f); // a program that sleeps once progress says 0 must hear of these, too
+    }
+    events += rx_progress(f);
+    if (--f->tick == 0) [[unlikely]] {
+        control_tick(f);
+    }
+    if (f->attention & attend_pending) {
+        events += pending_dispatch(f);
+    }
+    return events;
+}
+
+} // namespace
 
 bool rx_stash_ready(iface *f) noexcept
 {
@@ -594,18 +615,14 @@ std::uint32_t rx_await_sends(iface *f, const ep *e, std::uint32_t count) noexcep
 
 extern "C" unsigned uct_srd_iface_progress(uct_iface_h tl_iface) noexcept
 {
-    srd::iface *f   = srd::iface_of(tl_iface);
-    unsigned events = 0;
+    srd::iface *f = srd::iface_of(tl_iface);
 
-    if (f->attention & (srd::attend_work | srd::attend_stash)) [[unlikely]] {
-        events = srd::rx_attend_earlier(f);
+    if (f->attention != 0) [[unlikely]] {
+        return srd::rx_progress_busy(f);
     }
-    events += srd::rx_poll(f);
+    const unsigned events = srd::rx_poll(f);
     if (--f->tick == 0) [[unlikely]] {
         srd::control_tick(f);
-    }
-    if (f->attention & srd::attend_pending) [[unlikely]] {
-        events += srd::pending_dispatch(f);
     }
     return events;
 }

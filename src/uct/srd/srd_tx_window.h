@@ -35,10 +35,13 @@ inline constexpr std::int32_t max_grant = 2 * static_cast<std::int32_t>(limits::
 template <class Record> class tx_window {
 public:
     tx_window(std::uint32_t window, std::uint32_t initial_grant, base::seq32 first = base::seq32(0)) noexcept
-        : next_(first), stop_(first), oldest_(first), limit_(first + initial_grant), consumed_(first), window_(window)
+        : next_(first), stop_(first), oldest_(first), limit_(first + initial_grant), consumed_(first),
+          window_(static_cast<std::uint16_t>(window))
     {
         refresh();
     }
+    tx_window(const tx_window &)            = delete; // tail_ may point into it
+    tx_window &operator=(const tx_window &) = delete;
 
     /// False: call refresh() before giving up.
     bool can_send() const noexcept { return next_ != stop_; }
@@ -53,8 +56,14 @@ public:
     /// The record with psn next() was posted.
     void push(Record *record) noexcept
     {
-        check(can_send());
         record->sequenced = true;
+        push_ready(record);
+    }
+
+    /// As push(), of a record that is marked as sequenced already.
+    void push_ready(Record *record) noexcept
+    {
+        check(can_send());
         ++next_;
         append(record);
     }
@@ -89,7 +98,7 @@ public:
             } else {
                 (before == nullptr ? head_ : before->next) = behind;
                 if (behind == nullptr) {
-                    tail_ = before;
+                    tail_ = before == nullptr ? &head_ : &before->next;
                 }
                 ++oldest_;
                 take(record);
@@ -98,24 +107,24 @@ public:
         }
     }
 
-    /// `record` is complete. True if it was the head and is off the FIFO, and nothing behind it is done: the common case.
-    /// False: it is marked done, and pop() finds what can leave.
+    /// `record`, which has a psn, is complete. True if it was the head, and is off the FIFO; ask head_is_done() then. False:
+    /// it is marked done, and leaves when what precedes it has.
     bool complete(Record *record) noexcept
     {
-        Record *behind = record->next;
-        if (record == head_ && behind != nullptr && !behind->done) [[likely]] {
-            head_ = behind;
-            ++oldest_;
-            return true;
+        if (record != head_) [[unlikely]] {
+            record->done = true;
+            return false;
         }
-        if (record == head_ && behind == nullptr) {
-            head_ = tail_ = nullptr;
-            ++oldest_;
-            return true;
+        ++oldest_;
+        head_ = record->next;
+        if (head_ == nullptr) {
+            tail_ = &head_;
         }
-        record->done = true;
-        return false;
+        return true;
     }
+
+    /// More can leave by pop().
+    bool head_is_done() const noexcept { return head_ != nullptr && head_->done; }
 
     /// Takes the head if it is done; null otherwise. TXW-3, TXW-4.
     Record *pop() noexcept
@@ -126,7 +135,7 @@ public:
         }
         head_ = record->next;
         if (head_ == nullptr) {
-            tail_ = nullptr;
+            tail_ = &head_;
         }
         if (record->sequenced) {
             ++oldest_;
@@ -186,22 +195,18 @@ private:
     void append(Record *record) noexcept
     {
         record->next = nullptr;
-        if (tail_ == nullptr) {
-            head_ = record;
-        } else {
-            tail_->next = record;
-        }
-        tail_ = record;
+        *tail_       = record;
+        tail_        = &record->next;
     }
 
+    Record *head_  = nullptr; ///< oldest record
+    Record **tail_ = &head_;  ///< where the next record is linked: `next` of the newest one, or head_
     base::seq32 next_;        ///< psn of the next sequenced record
     base::seq32 stop_;        ///< first psn that may not be sent as far as was computed; == next_ sends the poster to refresh()
     base::seq32 oldest_;      ///< psn of the oldest sequenced record in the FIFO; next_ when there is none
     base::seq32 limit_;       ///< first psn not covered by the peer's credits
     base::seq32 consumed_;    ///< every psn before this one was handled by the peer's program, as far as it told us
-    std::uint32_t window_;    ///< largest allowed next_ - oldest_; 0 after freeze(), which is never left
-    Record *head_ = nullptr;  ///< oldest record
-    Record *tail_ = nullptr;  ///< newest record
+    std::uint16_t window_;    ///< largest allowed next_ - oldest_; 0 after freeze(), which is never left
 };
 
 } // namespace srd

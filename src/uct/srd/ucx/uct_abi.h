@@ -133,7 +133,7 @@ uint64_t ucs_generate_uuid(uint64_t seed);
 } // extern "C"
 
 /// Hands one received message to its handler. The table is read for every message: UCP replaces handlers at any time.
-static inline ucs_status_t uct_abi_invoke_am(uct_base_iface_t *iface, uint8_t am_id, void *payload, unsigned size,
+static inline ucs_status_t uct_abi_invoke_am(uct_base_iface_t *iface, size_t am_id, void *payload, unsigned size,
                                              unsigned flags)
 {
     const uct_am_handler_t *handler = &iface->am[am_id];

@@ -245,3 +245,37 @@ TEST(srd_ah, many_devices_are_all_found_and_all_destroyed_with_the_table)
     }
     EXPECT_EQ(device.destroyed, 5000);
 }
+
+TEST(srd_op, shape_is_what_the_fields_say)
+{
+    op o{};
+    o.shape = op_shape(op_kind::am_zcopy, 0x1234);
+
+    EXPECT_EQ(o.length, 0x1234u);
+    EXPECT_EQ(o.kind, op_kind::am_zcopy);
+    EXPECT_TRUE(o.sequenced);
+    EXPECT_TRUE(o.user);
+    EXPECT_FALSE(o.done || o.waiting || o.cancelled || o.retried || o.rma_group || o.unused);
+}
+
+TEST(srd_op, plain_inline_is_nothing_else)
+{
+    op o{};
+    const auto fresh = [&o] { o.shape = op_shape(op_kind::am_inline, 12); };
+
+    fresh();
+    EXPECT_TRUE(is_plain_inline(o.shape));
+    o.length = 32;
+    EXPECT_TRUE(is_plain_inline(o.shape));
+    o.retried = true;
+    EXPECT_FALSE(is_plain_inline(o.shape));
+    fresh();
+    o.user = false;
+    EXPECT_FALSE(is_plain_inline(o.shape));
+    fresh();
+    o.waiting = true;
+    EXPECT_FALSE(is_plain_inline(o.shape));
+    for (op_kind kind : {op_kind::am_buf, op_kind::am_zcopy, op_kind::control, op_kind::marker, op_kind::put_buf}) {
+        EXPECT_FALSE(is_plain_inline(op_shape(kind, 12)));
+    }
+}
