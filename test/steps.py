@@ -80,6 +80,11 @@ class Soft:
                     [*self.prefix, os.path.join(self.build, self.flavour, "test/system/ucp_sleep"), rounds], limit=limit,
                     env={"UCX_TLS": "srd", "SOFTEFA_REORDER": "50"})
 
+    def litmus(self, what, rounds, limit=120):
+        return Step(f"litmus {what}, {rounds} rounds ({self.flavour})",
+                    [*self.prefix, os.path.join(self.build, self.flavour, "test/system/ucp_litmus"), what, rounds], limit=limit,
+                    env={"UCX_TLS": "srd", "SOFTEFA_REORDER": "50"})
+
     def stock_ucx(self, *arguments, limit=600, env=None, title=""):
         return Step(f"stock UCX tools{title} ({self.flavour})",
                     [os.path.join(TOP, "test/system/stock-ucx"), *arguments, "--prefix", " ".join(self.prefix)], limit=limit, env=env)
@@ -111,6 +116,8 @@ def user(build, install):
         judge("rdma-core-tests", "--suite", "efa", limit=200),
         soft.fault("incast", "64", "100", limit=240, env={"UCX_SRD_RX_QUEUE_LEN": "16"}, title="RQ of 16,"),
         soft.sleep("20000", limit=120),
+        soft.litmus("atomic-fence-put", "2000"),
+        soft.litmus("put-fence-am", "2000"),
         soft.fault("peer-kill", "20", DEATH_BOUND, limit=300),
         soft.fault("force-close", "6", CLOSE_BOUND, limit=240),
         judge("mpi", "--ranks", "2 4 8", limit=600),

@@ -1,7 +1,7 @@
 // Litmus of shmem_fence: what it orders towards one PE, round after round, with
 // checked contents.
 //
-//   usage: shmem_litmus [ROUNDS]      (default 2000, of each of the three)
+//   usage: shmem_litmus [ROUNDS]      (default 500, of each of the three)
 //
 //   atomic, fence, put   to one word: the put is last
 //   put, fence, put      a block and then a flag: who sees the flag, sees the block
@@ -86,7 +86,7 @@ template <class Signal> void put_fence_signal(long first, const char *what, Sign
 
 int main(int argc, char **argv)
 {
-    long rounds = argc > 1 ? std::atol(argv[1]) : 2000;
+    long rounds = argc > 1 ? std::atol(argv[1]) : 500;
     shmem_init();
     me      = shmem_my_pe();
     int pes = shmem_n_pes();
