@@ -459,6 +459,7 @@ static ucs_status_t uct_srd_iface_query(uct_iface_h tl_iface, uct_iface_attr_t *
 
     std::memset(attr, 0, sizeof(*attr));
     uct_base_iface_query(&f->super, attr);
+    iface_attr_rest(attr);
     attr->cap.am.max_short       = f->tx.short_max;
     attr->cap.am.max_bcopy       = f->tx.payload_max;
     attr->cap.am.min_zcopy       = 0;

@@ -68,6 +68,11 @@ static_assert(UCT_VERNO_MAJOR == 1 && UCT_VERNO_MINOR == 18, "headers and UCX_SR
 #include "uct/srd/ucx/layout_1181.h"
 #define UCX_SRD_SYMBOL_OWN "uct_rkey_compare"
 #define UCX_SRD_SYMBOL_LATER "uct_rkey_unpack_v2"
+#elif UCX_SRD_ABI == 1230
+static_assert(UCT_VERNO_MAJOR == 1 && UCT_VERNO_MINOR == 23, "headers and UCX_SRD_ABI disagree");
+#include "uct/srd/ucx/layout_1230.h"
+#define UCX_SRD_SYMBOL_OWN "uct_ep_get_sgl_zcopy"
+#define UCX_SRD_SYMBOL_LATER "uct_md_mem_query_dmabuf"
 #else
 #error "no layout for this UCX_SRD_ABI: see 'Adding a UCX version' above"
 #endif

@@ -154,15 +154,24 @@ template <class Hooks> constexpr uct_md_ops bind_md_ops() noexcept
 #else
     bind::refuse(ops.mem_attach);
 #endif
+#if UCX_SRD_ABI >= 1230
+    bind::refuse(ops.mem_elem_pack);
+    bind::refuse(ops.mem_elem_release);
+#endif
     return ops;
 }
 
 /// The component's slots for remote keys: Hooks::rkey_unpack(buffer, &rkey, &handle), rkey_release(rkey, handle).
 template <class Hooks> void bind_rkey_ops(uct_component &component) noexcept
 {
+#if UCX_SRD_ABI < 1230
     component.rkey_unpack = [](uct_component *, const void *buffer, uct_rkey_t *rkey_p, void **handle_p) noexcept {
         return Hooks::rkey_unpack(buffer, rkey_p, handle_p);
     };
+#else
+    component.rkey_unpack = [](uct_component *, const void *buffer, const uct_rkey_unpack_params *, uct_rkey_t *rkey_p,
+                               void **handle_p) noexcept { return Hooks::rkey_unpack(buffer, rkey_p, handle_p); };
+#endif
     component.rkey_release = [](uct_component *, uct_rkey_t rkey, void *handle) noexcept {
         return Hooks::rkey_release(rkey, handle);
     };
@@ -250,12 +259,27 @@ inline constexpr uint64_t iface_flags_of_version = UCT_IFACE_FLAG_INTER_NODE;
 inline constexpr uint64_t iface_flags_of_version = 0;
 #endif
 
+/// What uct_base_iface_query does not set and the transport has nothing to say about.
+inline void iface_attr_rest([[maybe_unused]] uct_iface_attr_t *attr) noexcept
+{
+#if UCX_SRD_ABI >= 1230
+    attr->ctl_device = UCS_SYS_DEVICE_ID_UNKNOWN;
+#endif
+}
+
 namespace bind {
 
 template <class Hooks> struct iface {
     static ucs_status_t ep_query(uct_ep_h, uct_ep_attr_t *) noexcept { return UCS_ERR_UNSUPPORTED; }
 
+#if UCX_SRD_ABI < 1230
     static ucs_status_t ep_invalidate(uct_ep_h ep, unsigned flags) noexcept { return Hooks::ep_invalidate(ep, flags); }
+#else
+    static ucs_status_t ep_invalidate(uct_ep_h ep, const uct_ep_invalidate_params *) noexcept
+    {
+        return Hooks::ep_invalidate(ep, 0);
+    }
+#endif
 
 #if UCX_SRD_ABI == 1131
     static int is_reachable(const uct_iface_h tl_iface, const uct_device_addr_t *device,
@@ -320,6 +344,13 @@ template <class Hooks> constexpr uct_iface_internal_ops_t bind_internal_ops() no
     ops.iface_is_reachable_v2 = bind::iface<Hooks>::is_reachable_v2;
     ops.ep_is_connected       = bind::iface<Hooks>::ep_is_connected;
     bind::refuse(ops.ep_connect_to_ep_v2);
+#endif
+#if UCX_SRD_ABI >= 1230
+    ops.iface_query_v2 = uct_iface_base_query_v2;
+    bind::refuse(ops.ep_get_device_ep);
+    bind::refuse(ops.ep_put_sgl_zcopy);
+    bind::refuse(ops.ep_get_sgl_zcopy);
+    bind::refuse(ops.ep_outstanding_purge);
 #endif
     return ops;
 }
