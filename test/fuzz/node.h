@@ -13,7 +13,7 @@
 namespace fuzz {
 
 struct options {
-    unsigned tx_queue_len = 64, tx_max_bufs = 64, rx_queue_len = 64, rx_queue_max = 512, rx_max_bufs = 1u << 20, max_peers = 64;
+    unsigned tx_queue_len = 64, tx_max_bufs = 64, rx_queue_len = 64, rx_queue_max = 768, rx_max_bufs = 1u << 20, max_peers = 64;
     std::size_t message_size = 1024; ///< of the device
     unsigned inline_size     = 32;
     std::size_t headroom = 0, alignment = 0;

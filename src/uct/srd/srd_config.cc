@@ -25,9 +25,9 @@ ucs_config_field_t uct_srd_iface_config_table[] = {
      "correctness.",
      offsetof(uct_srd_iface_config_t, rx_queue_len), UCS_CONFIG_TYPE_UINT},
 
-    {"RX_QUEUE_MAX", "512",
-     "Most receives posted while very many senders are active at a time: each of them is granted at least 4, so more than\n"
-     "28 need more than the default of 128, and more than 112 share what this allows. The memory stays with the interface.",
+    {"RX_QUEUE_MAX", "768",
+     "Most receives posted while very many senders are active at a time: each of them is granted 8 if possible, so more than\n"
+     "12 need more than the default of 128, and more than 83 share what this allows (6.9 MiB). The memory stays with the interface.",
      offsetof(uct_srd_iface_config_t, rx_queue_max), UCS_CONFIG_TYPE_UINT},
 
     {"RX_MAX_BUFS", "inf",

@@ -15,6 +15,7 @@
 #include "uct/srd/srd_iface.h"
 
 #include <arpa/inet.h>
+#include <bit>
 #include <cerrno>
 #include <cstring>
 
@@ -465,8 +466,17 @@ bool peer_address(iface *f, peer *p) noexcept
 
 // All grants together fit the receive queue, so that a correct sender meets a receive (IFC-4). What each active sender has left
 // is summed up exactly; a share is the queue divided by their number, but nobody gets it at once: a sender is granted more as
-// it uses what it has, because whoever comes first would else hold the whole queue when the others come. Where the smallest
-// grants alone exceed the queue, the queue grows, and shrinks when they are used.
+// it uses what it has, because whoever comes first would else hold the whole queue when the others come. Where good
+// grants exceed the queue, the queue grows, and shrinks when they are used.
+namespace {
+
+/// Receives that are not granted: a probe or hello of each active sender, and the first messages of new ones.
+std::uint32_t grant_reserve(const iface *f) noexcept { return f->rx.queue_len / limits::reserve_divisor + f->rx.active; }
+
+constexpr std::uint32_t left_of(std::uint32_t whole, std::uint32_t part) noexcept { return whole > part ? whole - part : 0; }
+
+} // namespace
+
 void grant_renew(iface *f, peer *p) noexcept
 {
     if (p->state == peer_state::failed || f->closing) {
@@ -481,10 +491,16 @@ void grant_renew(iface *f, peer *p) noexcept
         ++rx.active;
     }
     p->activity                 = f->activity;
-    const std::uint32_t reserve = rx.queue_len / limits::reserve_divisor;
-    const std::uint32_t share   = (rx.queue_len - reserve) / rx.active;
+    const std::uint32_t reserve = grant_reserve(f);
+    const std::uint32_t largest = left_of(rx.queue_max, reserve) / rx.active; // if the queue grows as far as it can
+    const std::uint32_t good    = largest < limits::good_grant ? largest : limits::good_grant;
+    const std::uint32_t usual   = left_of(rx.queue_len, reserve) / rx.active;
+    std::uint32_t share         = usual < good ? good : usual;
+    if (share < 2 * limits::good_grant) {
+        share = std::bit_floor(share | 1); // halves of it are whole: else some senders wait for half a grant and some for all
+    }
     const std::uint32_t ramp    = used ? outstanding * limits::grant_growth : outstanding;
-    const std::uint32_t room    = rx.queue_max > rx.granted + reserve ? rx.queue_max - rx.granted - reserve : 0;
+    const std::uint32_t room    = left_of(rx.queue_max, rx.granted + reserve);
     std::uint32_t grant         = share < ramp ? share : ramp;
     grant                       = grant < room ? grant : room;
     p->credit.renew(p->rx.expected(), grant < f->window ? grant : f->window); // which keeps it between its bounds
@@ -639,7 +655,7 @@ void housekeep(iface *f, base::time_ns now, base::time_ns since) noexcept
         }
     }
     if (f->rx.target > f->rx.queue_len) {
-        const std::uint32_t needed = f->rx.granted + f->rx.queue_len / limits::reserve_divisor;
+        const std::uint32_t needed = f->rx.granted + grant_reserve(f);
         rx_set_target(f, needed > f->rx.queue_len ? needed : f->rx.queue_len);
     }
 }

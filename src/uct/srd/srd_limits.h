@@ -29,13 +29,17 @@ inline constexpr unsigned generation_bits = 32 - slot_bits;
 /// Smallest grant: a peer that is one of very many may still keep this many messages in flight.
 inline constexpr std::uint32_t min_grant = 4;
 
+/// Grant of each sender while the receive queue can grow for it: fewer make a credit message for every other message.
+inline constexpr std::uint32_t good_grant = 8;
+
 /// A sender that uses its grants is granted so many times as much the next time, up to its share.
 inline constexpr std::uint32_t grant_growth = 4;
 
-/// How long a sender counts as active after a grant, at least; twice that at most.
-inline constexpr std::uint64_t activity_period_ns = 32'000'000;
+/// How long a sender counts as active after a grant, at least; twice that at most. Longer than many busy processes on few
+/// processors wait for their turn: one that is not counted comes back with what it was granted.
+inline constexpr std::uint64_t activity_period_ns = 200'000'000;
 
-/// Part of the receive queue that is not granted: control messages take receives too, and new senders come uncounted.
+/// Part of the receive queue that is not granted, besides one receive for each active sender: new senders come uncounted.
 inline constexpr std::uint32_t reserve_divisor = 8;
 
 /// Sends that are tried again at once when one that was refused got through.

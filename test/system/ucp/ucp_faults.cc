@@ -6,7 +6,9 @@
  *                                       round); a forced close ends within BOUND seconds, and so do all sends: those to the sleeper
  *                                       while it sleeps, those to the stopped one when it is gone, because until then its device
  *                                       may still take what they point to
- *   ucp_faults incast SENDERS MESSAGES  SENDERS endpoints of as many workers send to one slow receiver; every byte is checked
+ *   ucp_faults incast SENDERS MESSAGES  SENDERS endpoints of as many workers send to one slow receiver; every byte is checked.
+ *                                       Prints how evenly they got through (Jain's index of the messages of each, when the first
+ *                                       had sent all) and how much the receiver's resident memory grew meanwhile
  *
  * Run it under `ucx-srd run --soft` with UCX_TLS=srd (or any other transport). Prints the times it saw and a line of counts.
  */
@@ -254,6 +256,11 @@ int play_sender(unsigned index, unsigned messages)
     endpoint e;
     const std::string target = read_blob(STDIN_FILENO);
     w.connect(target, &e);
+    char go = 'r';
+    write_all(STDOUT_FILENO, &go, 1); // all begin at once, or fairness would measure who was started first
+    if (!read_all(STDIN_FILENO, &go, 1)) {
+        die("nobody said go");
+    }
     std::vector<std::vector<uint32_t>> buffers(8, std::vector<uint32_t>(16));
     std::vector<void *>                window(buffers.size(), nullptr);
     for (unsigned m = 0; m < messages; ++m) {
@@ -277,6 +284,28 @@ int play_sender(unsigned index, unsigned messages)
     return 0;
 }
 
+/// Resident bytes of this process.
+long resident()
+{
+    long        pages = 0;
+    std::FILE *file  = std::fopen("/proc/self/statm", "re");
+    if (file == nullptr || std::fscanf(file, "%*d %ld", &pages) != 1) {
+        die("cannot read /proc/self/statm");
+    }
+    std::fclose(file);
+    return pages * sysconf(_SC_PAGESIZE);
+}
+
+double jain(const std::vector<unsigned> &counts)
+{
+    double sum = 0, squares = 0;
+    for (const unsigned n : counts) {
+        sum += n;
+        squares += double(n) * n;
+    }
+    return sum * sum / (squares * double(counts.size()));
+}
+
 int incast(unsigned senders, unsigned messages)
 {
     worker             w;
@@ -286,9 +315,20 @@ int incast(unsigned senders, unsigned messages)
         children[s].start({"ucp_faults", "sender", std::to_string(s), std::to_string(messages)});
         write_blob(children[s].out, address);
     }
+    for (child &c : children) {
+        char ready;
+        if (!read_all(c.in, &ready, 1)) {
+            die("a sender did not become ready");
+        }
+    }
+    for (child &c : children) {
+        write_all(c.out, "g", 1);
+    }
     std::vector<unsigned> next(senders, 0);
     std::vector<uint32_t> data(16);
-    const auto begin = clock::now();
+    const auto begin   = clock::now();
+    const long  before = resident();
+    double      even   = 0;
     for (uint64_t n = 0; n < uint64_t(senders) * messages; ++n) {
         ucp_tag_recv_info_t info;
         ucp_tag_message_h   message = nullptr;
@@ -306,12 +346,16 @@ int incast(unsigned senders, unsigned messages)
                 die("sender " + std::to_string(s) + ": message " + std::to_string(next[s]) + " is wrong or out of order");
             }
         }
-        next[s]++;
-        if (n % 64 == 0) {
-            usleep(100); // a slow receiver; nothing is asserted about time
+        if (++next[s] == messages && even == 0) {
+            even = jain(next);
+        }
+        if (n % 8 == 0) {
+            usleep(500); // a slow receiver: the senders wait for it, not for a processor
         }
     }
     std::printf("%u senders, %u messages each in %.2f s\n", senders, messages, seconds_since(begin));
+    std::printf("jain %.4f memory %ld\n", even, resident() - before);
+    std::fflush(stdout); // the children have it too
     unsigned bad = 0;
     for (auto &c : children) {
         write_all(c.out, "x", 1);
