@@ -11,6 +11,7 @@ import re
 
 SIZES = (8, 1024, 8192, 65536, 1048576)
 UCX_TABLE_TESTS = {"latency": "tag_lat", "bandwidth": "tag_bw"}
+ONE_SIDED_TESTS = {"put": "ucp_put_bw", "get": "ucp_get"}  # one at a time: a get waits for its answer
 MAX_ITERATIONS = {"ucx": 20_000_000, "ib_send_lat": 1_000_000, "ib_send_bw": 20_000_000, "shm_pingpong": 20_000_000}
 MIN_ITERATIONS = 200
 
@@ -19,7 +20,7 @@ MIN_ITERATIONS = 200
 class Case:
     """One thing to measure. `us_guess` is corrected by the calibration run."""
     series: str             # who: srd, tcp, posix, verbs, shm
-    metric: str             # latency or bandwidth: decides what us means and which table shows it
+    metric: str             # latency, bandwidth, put or get: decides what us means and which table shows it
     test: str               # the program's own name of the test
     size: int               # bytes of one message
     program: str            # ucx, ib_send_lat, ib_send_bw, shm_pingpong
@@ -56,6 +57,8 @@ def size_text(size):
 
 def guess_us(series, metric, size):
     """A first idea of one message's time, only good enough for a calibration run of some ten milliseconds."""
+    if metric in ONE_SIDED_TESTS:
+        return 100.0 + size / 100.0  # the target's program does not poll: whoever answers for it must first wake up
     start = 5.0 if series == "tcp" else 1.0
     return start * (0.5 if metric == "bandwidth" else 1.0) + size / 4000.0
 
@@ -67,9 +70,12 @@ def iterations(case, us, target_s):
     return max(MIN_ITERATIONS if case.size < 65536 else 20, min(wanted, MAX_ITERATIONS[case.program]))
 
 
-def table_cases(series, sizes=SIZES):
+def table_cases(series, sizes=SIZES, one_sided=False):
     """Latency and bandwidth over size, for every series asked for, compared size by size."""
     cases = []
+    for metric in ONE_SIDED_TESTS if one_sided else ():
+        cases += [Case(name, metric, ONE_SIDED_TESTS[metric], size, "ucx")
+                  for size in sizes for name in series if name not in ("verbs", "shm")]
     for metric in ("latency", "bandwidth"):
         for size in sizes:
             for name in series:

@@ -11,11 +11,14 @@ from . import campaign
 from .report import columns_of, title_of
 from .cases import size_text
 
-COLOURS = {"srd": "#0072b2", "tcp": "#d55e00", "verbs": "#444444", "posix": "#009e73", "shm": "#cc79a7"}
+COLOURS = {"srd": "#0072b2", "tcp": "#d55e00", "verbs": "#444444", "posix": "#009e73", "sysv": "#56b4e9",
+           "shm": "#cc79a7"}
 PANEL_WIDTH, PANEL_HEIGHT = 380, 300
 LEFT, TOP, RIGHT, BOTTOM = 66, 60, 84, 56
 PANELS = (("latency", "us", "One-way latency", "microseconds, lower is better"),
-          ("bandwidth", "mib_s", "Bandwidth", "MiB/s, higher is better"))
+          ("bandwidth", "mib_s", "Bandwidth", "MiB/s, higher is better"),
+          ("put", "mib_s", "Put bandwidth", "MiB/s, higher is better"),
+          ("get", "us", "Get, one at a time", "microseconds, lower is better"))
 
 
 def decades(least, most):
@@ -93,7 +96,8 @@ def _panel(result, x0, metric, field, title, unit):
 
 def svg(result):
     """The picture, as text."""
-    width = 2 * (LEFT + PANEL_WIDTH + RIGHT)
+    panels = [lines for lines in (_panel(result, 0, *panel) for panel in PANELS) if lines]
+    width = max(2, len(panels)) * (LEFT + PANEL_WIDTH + RIGHT)
     height = TOP + PANEL_HEIGHT + BOTTOM + 18
     machine = result["machine"]
     foot = "%s; median and min..max of %d interleaved passes; %s" % (machine["cpu"], result["passes"], machine["date"])
@@ -103,7 +107,7 @@ def svg(result):
              ".middle{text-anchor:middle}.grid{stroke:#ddd;fill:none}polyline{fill:none;stroke-width:2}"
              ".bar{stroke-width:5;stroke-opacity:.35}.name{font-weight:bold}</style>",
              '<rect width="100%" height="100%" fill="#fff"/>']
-    for index, (metric, field, title, unit) in enumerate(PANELS):
-        lines += _panel(result, index * (LEFT + PANEL_WIDTH + RIGHT), metric, field, title, unit)
+    for index, panel in enumerate(panels):
+        lines += ['<g transform="translate(%d)">' % (index * (LEFT + PANEL_WIDTH + RIGHT))] + panel + ["</g>"]
     lines.append('<text x="%d" y="%d">%s</text></svg>' % (LEFT, height - 12, escape(foot)))
     return "\n".join(lines) + "\n"

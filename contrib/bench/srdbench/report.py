@@ -16,7 +16,9 @@ WIDTH = 100
 SERIES_TITLES = {"verbs": "raw verbs", "shm": "raw shm"}
 TABLES = (("latency", "us", "One-way latency, microseconds", 1.0),
           ("bandwidth", "mib_s", "Bandwidth, MiB/s", 1.0),
-          ("bandwidth", "msg_s", "Message rate, millions per second", 1e-6))
+          ("bandwidth", "msg_s", "Message rate, millions per second", 1e-6),
+          ("put", "mib_s", "Put (ucp_put_bw), MiB/s", 1.0),
+          ("get", "us", "Get (ucp_get), microseconds", 1.0))
 
 
 def significant(number, digits, towards=round):
