@@ -1,0 +1,248 @@
+/* Whole interfaces where something runs out: receives, buffers, registrations, address handles; and what fuzzing found. */
+#include "fuzz/net.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+using fuzz::node;
+
+namespace {
+
+struct keeper {
+    std::vector<void *> kept;
+    unsigned messages = 0;
+    bool keep         = true;
+};
+
+ucs_status_t on_message(void *arg, void *payload, std::size_t, unsigned flags)
+{
+    auto *k = static_cast<keeper *>(arg);
+    ++k->messages;
+    if (k->keep && (flags & UCT_CB_PARAM_FLAG_DESC)) {
+        k->kept.push_back(payload);
+        return UCS_INPROGRESS;
+    }
+    return UCS_OK;
+}
+
+void release(void *payload)
+{
+    uct_recv_desc_t *desc;
+    std::memcpy(&desc, static_cast<char *>(payload) - sizeof(desc), sizeof(desc));
+    desc->cb(desc, payload);
+}
+
+class srd_shortage : public testing::Test {
+protected:
+    void SetUp() override
+    {
+        fake::clock_ns   = 1'000'000'000'000;
+        fake::clock_step = 1'000;
+    }
+
+    void open(const fuzz::options &a, const fuzz::options &b = {})
+    {
+        left  = std::make_unique<node>(fuzz::gid_of(1), a);
+        right = std::make_unique<node>(fuzz::gid_of(2), b);
+        ASSERT_EQ(left->open(11), UCS_OK);
+        ASSERT_EQ(right->open(12), UCS_OK);
+        net.nodes = {left.get(), right.get()};
+        uct_iface_set_am_handler(right->handle(), 1, on_message, &keeper_, 0);
+        ep = left->connect(right->device.gid, right->qpn(), right->device.qkey);
+        ASSERT_NE(ep, nullptr);
+    }
+
+    /// Everything that can move does, in order.
+    void settle(unsigned rounds = 50)
+    {
+        for (unsigned i = 0; i < rounds; ++i) {
+            fake::clock_ns += 50'000'000;
+            for (node *n : {left.get(), right.get()}) {
+                n->progress_timers();
+                while (!n->device.sends.empty() && n->device.completions.size() < 200) {
+                    net.carry(*n, 0);
+                }
+            }
+        }
+    }
+
+    /// Sends so many, settling whenever it must wait.
+    void send(unsigned count)
+    {
+        for (unsigned sent = 0, tries = 0; sent < count && tries < 10 * count + 100; ++tries) {
+            const ucs_status_t status = uct_ep_am_short(ep, 1, sent, nullptr, 0);
+            if (status == UCS_OK) {
+                ++sent;
+            } else {
+                ASSERT_EQ(status, UCS_ERR_NO_RESOURCE);
+                settle(2);
+            }
+        }
+        settle();
+    }
+
+    void TearDown() override
+    {
+        fake::clock_step = 100'000;
+        if (ep != nullptr) {
+            left->handle()->ops.ep_destroy(ep);
+        }
+        for (void *payload : keeper_.kept) {
+            release(payload);
+        }
+        right.reset(); // the nodes check that nothing is left
+        left.reset();
+    }
+
+    std::unique_ptr<node> left, right;
+    fuzz::network net;
+    keeper keeper_;
+    uct_ep_h ep = nullptr;
+};
+
+} // namespace
+
+TEST_F(srd_shortage, queue_of_two_never_runs_empty_whatever_the_user_keeps) // IFC-3
+{
+    fuzz::options few;
+    few.rx_queue_len = few.rx_queue_max = few.rx_max_bufs = 2;
+    open({}, few);
+    send(100);
+    EXPECT_EQ(keeper_.messages, 100u);
+    EXPECT_GE(right->device.receives.size(), 1u);
+    EXPECT_LE(keeper_.kept.size(), 1u);
+}
+
+TEST_F(srd_shortage, early_and_kept_messages_of_one_batch_leave_the_low_water_mark) // IFC-3 within a batch
+{
+    fuzz::options few;
+    few.rx_queue_len = few.rx_queue_max = few.rx_max_bufs = 16;
+    open({}, few);
+    keeper_.keep = false;
+    send(40); // grants grow
+    keeper_.keep = true;
+    unsigned posted = 0;
+    while (uct_ep_am_short(ep, 1, posted, nullptr, 0) == UCS_OK) {
+        ++posted;
+    }
+    ASSERT_GE(posted, 4u);
+    // Backwards: each but the last to arrive is early, and the one that ends it releases them all to a user who keeps what he may.
+    while (!left->device.sends.empty()) {
+        net.carry(*left, left->device.sends.size() - 1);
+    }
+    right->progress();
+    EXPECT_GE(right->device.receives.size(), right->f->rx.low_water);
+    settle();
+    EXPECT_EQ(keeper_.messages, 40u + posted);
+    right->check_conservation();
+}
+
+TEST_F(srd_shortage, early_messages_of_a_peer_that_fails_are_counted)
+{
+    open({});
+    keeper_.keep = false;
+    send(20);
+    unsigned posted = 0;
+    while (uct_ep_am_short(ep, 1, posted, nullptr, 0) == UCS_OK) {
+        ++posted;
+    }
+    ASSERT_GE(posted, 3u);
+    net.carry(*left, 2); // the third; the first two never come
+    net.carry(*left, 1);
+    right->progress();
+    uct_ep_h back = right->connect(left->device.gid, left->qpn(), left->device.qkey);
+    ASSERT_NE(back, nullptr);
+    ASSERT_EQ(right->f->super.internal_ops->ep_invalidate(back, 0), UCS_OK);
+    EXPECT_EQ(right->f->counters.get(srd::counter::rx_dropped_failed), 2u);
+    right->check_conservation();
+    right->handle()->ops.ep_destroy(back);
+    keeper_.keep = false;
+}
+
+TEST_F(srd_shortage, peer_without_an_address_handle_accepts_no_short_header)
+{
+    open({});
+    ASSERT_NE(left->f->peers.at(0), nullptr); // ours towards the right: fresh
+    send(3);
+    uct_iface_set_am_handler(left->handle(), 1, on_message, &keeper_, 0);
+    left->f->peers.at(0)->accept_none();
+    const std::uint32_t index = left->f->peers.at(0)->index_local();
+    const auto before         = keeper_.messages;
+    ASSERT_TRUE(left->device.arrive(&index, sizeof(index), 1u << 16, true, 0, 0)); // QPN 0 at handle 0
+    left->progress();
+    EXPECT_EQ(keeper_.messages, before);
+    EXPECT_EQ(left->f->counters.get(srd::counter::rx_dropped_stale), 1u);
+}
+
+TEST_F(srd_shortage, refused_messages_are_tried_again_one_first)
+{
+    open({});
+    keeper_.keep = false;
+    send(60);
+    unsigned posted = 0;
+    while (posted < 12 && uct_ep_am_short(ep, 1, posted, nullptr, 0) == UCS_OK) {
+        ++posted;
+    }
+    ASSERT_GE(posted, 8u);
+    std::deque<fake::receive> receives;
+    receives.swap(right->device.receives); // the peer has none
+    while (!left->device.sends.empty()) {
+        net.carry(*left, 0);
+    }
+    left->progress();
+    EXPECT_EQ(left->f->counters.get(srd::counter::tx_rnr), posted);
+    for (unsigned i = 0; i < 5; ++i) { // each delay costs one refusal, not `posted`
+        fake::clock_ns += 20'000'000;
+        left->progress_timers();
+        left->progress();
+        ASSERT_EQ(left->device.sends.size(), 1u);
+        net.carry(*left, 0);
+        left->progress();
+    }
+    EXPECT_EQ(left->f->counters.get(srd::counter::tx_rnr), posted + 5);
+    right->device.receives.swap(receives);
+    settle();
+    EXPECT_EQ(keeper_.messages, 60u + posted);
+    EXPECT_EQ(left->f->counters.get(srd::counter::tx_rnr), posted + 5);
+}
+
+TEST_F(srd_shortage, pools_of_one_and_the_shortest_queues_carry_everything)
+{
+    fuzz::options one;
+    one.tx_queue_len = 1;
+    one.tx_max_bufs  = 1;
+    one.rx_queue_len = one.rx_queue_max = one.rx_max_bufs = 1;
+    open(one, one);
+    keeper_.keep = false;
+    send(200);
+    EXPECT_EQ(keeper_.messages, 200u);
+}
+
+TEST_F(srd_shortage, receives_that_cannot_be_posted_or_registered_are_posted_later)
+{
+    fuzz::options few;
+    few.rx_queue_len = 16;
+    open({}, few);
+    keeper_.keep = false;
+    send(10);
+    right->device.fail_post_recv = 1000; // below the low-water mark
+    right->device.max_mrs        = right->device.mrs.size();
+    send(8);
+    EXPECT_EQ(right->f->rx.am_flags & UCT_CB_PARAM_FLAG_DESC, right->f->rx.posted > right->f->rx.low_water ? UCT_CB_PARAM_FLAG_DESC : 0u);
+    right->device.fail_post_recv = 0;
+    right->device.max_mrs        = SIZE_MAX;
+    send(50);
+    EXPECT_EQ(keeper_.messages, 68u);
+}
+
+TEST_F(srd_shortage, interface_without_registrations_or_queues_does_not_open)
+{
+    open({});
+    for (std::size_t most = 0; most < 3; ++most) {
+        node third(fuzz::gid_of(3), {});
+        third.device.max_mrs = most;
+        const ucs_status_t status = third.open(13);
+        EXPECT_EQ(status, most < 2 ? UCS_ERR_NO_MEMORY : UCS_OK) << most;
+    }
+}
