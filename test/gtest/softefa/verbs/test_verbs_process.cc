@@ -278,5 +278,47 @@ TEST(verbs_process, overrun_can_be_made_an_error)
     EXPECT_EQ(0, run_apart("overrun_is_an_error_here", "SOFTEFA_CQ_OVERRUN", "error"));
 }
 
+/// Run by the test below for each profile.
+TEST(verbs_process, DISABLED_what_a_profile_answers)
+{
+    const std::string profile = getenv("SOFTEFA_PROFILE");
+    auto              context = open_device();
+    ASSERT_NE(nullptr, context);
+    efadv_device_attr efa{};
+    ASSERT_EQ(0, efadv_query_device(context.get(), &efa, sizeof(efa)));
+    ibv_device_attr device{};
+    ASSERT_EQ(0, ibv_query_device(context.get(), &device));
+    const bool reads = profile != "efa0", newer = profile == "efa2" || profile == "efa3";
+    EXPECT_EQ(reads, (efa.device_caps & EFADV_DEVICE_ATTR_CAPS_RDMA_READ) != 0);
+    EXPECT_EQ(newer, (efa.device_caps & EFADV_DEVICE_ATTR_CAPS_RNR_RETRY) != 0);
+    EXPECT_EQ(reads ? 1u << 30 : 0u, efa.max_rdma_size);
+    EXPECT_EQ(reads ? 1 : 0, device.max_sge_rd);
+    EXPECT_GE(efa.inline_buf_size, 32u);
+    EXPECT_EQ(4096u, efa.max_sq_wr);
+    EXPECT_EQ(32768u, efa.max_rq_wr);
+    EXPECT_EQ(2u, efa.max_sq_sge);
+    EXPECT_EQ(3u, efa.max_rq_sge);
+    EXPECT_EQ(0x1d0fu, device.vendor_id);
+    EXPECT_EQ(profile == "efa0" ? 0xefa0u : profile == "efa1" ? 0xefa1u : 0xefa2u, device.vendor_part_id);
+    EXPECT_EQ(256, device.max_qp);
+    EXPECT_EQ(512, device.max_cq);
+    EXPECT_EQ(1024, device.max_ah);
+    ibv_pd *pd = ibv_alloc_pd(context.get());
+    char    memory[64];
+    ibv_mr *readable = ibv_reg_mr(pd, memory, sizeof(memory), IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ);
+    EXPECT_EQ(reads, readable != nullptr) << "a right that the device does not have is refused";
+    if (readable != nullptr) {
+        EXPECT_EQ(0, ibv_dereg_mr(readable));
+    }
+    EXPECT_EQ(0, ibv_dealloc_pd(pd));
+}
+
+TEST(verbs_process, each_profile_answers_queries_by_its_features)
+{
+    for (const char *profile : {"efa0", "efa1", "efa2", "efa3"}) {
+        EXPECT_EQ(0, run_apart("what_a_profile_answers", "SOFTEFA_PROFILE", profile)) << profile;
+    }
+}
+
 } // namespace
 } // namespace verbs
