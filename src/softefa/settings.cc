@@ -138,6 +138,8 @@ constexpr variable variables[] = {
      "flight recorder, shown by 'softefa dump': nothing; objects, peers and errors; also every message"},
     {"RECORD_COUNT", value_kind::number, 64, 65536, nullptr, TOP(record_count), false,
      "entries that the recorder keeps, of 32 bytes; rounded down to a power of two"},
+    {"DMABUF", value_kind::number, 0, 1, nullptr, TOP(dmabuf), false,
+     "1: memory can be registered by a descriptor (memfd, udmabuf), as GPU memory is by its dmabuf"},
     {"CQ_OVERRUN", value_kind::overrun_word, 0, 1, "keep or error", TOP(cq_overrun), false,
      "a completion that finds its CQ full waits beside it; or is lost, and the CQ gets an error event"},
     {"MAX_QP", value_kind::number, 1, 4096, nullptr, LIMIT(max_qp), true, "queue pairs of a context"},

@@ -70,6 +70,7 @@ struct settings {
     std::uint64_t unresponsive_ns     = 0;          ///< a peer that takes nothing for so long is given up; 0 = it is waited for
     std::uint32_t record_mode         = 1;          ///< flight recorder: 0 off, 1 control events, 2 also every message
     std::uint32_t record_count        = 4096;       ///< entries that it keeps
+    std::uint32_t dmabuf              = 0;          ///< 1: any descriptor that can be mapped is taken for a dmabuf
     std::uint32_t cq_overrun          = 0;          ///< a completion that finds its CQ full: 0 waits, 1 is lost with an error event
     device_limits limits;
     rude_settings rude;

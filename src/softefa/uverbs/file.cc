@@ -94,10 +94,10 @@ void put(open_file &file)
         return;
     }
     const dev::handle context = file.context.exchange(0);
-    object_free_all(file);
     if (context != 0) {
         dev::context_close(context);
     }
+    object_free_all(file); // behind the device: it may hold mappings that the device works on
     channel_release_all(file);
     fd_close_private(file.memory_fd);
     file.memory_fd = -1;

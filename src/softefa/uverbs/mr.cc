@@ -1,4 +1,9 @@
-/* Memory regions of host memory. dmabuf registration is refused with EOPNOTSUPP, which callers expect of older kernels. */
+/* Memory regions of host memory, and of descriptors.
+ *
+ * Registration by a dmabuf is refused with EOPNOTSUPP, which callers expect of older kernels, unless SOFTEFA_DMABUF=1: then any
+ * descriptor that can be mapped stands in for the dmabuf of a GPU (a memfd, or a true dmabuf of udmabuf). The device works on a
+ * mapping of its own, so what the application does with its mapping, and with the descriptor, changes nothing.
+ */
 #include "softefa/settings.h"
 #include "softefa/uverbs/dispatch.h"
 #include "softefa/uverbs/errno_map.h"
@@ -6,6 +11,9 @@
 #include "softefa/uverbs/object_table.h"
 
 #include <cerrno>
+#include <cstdint>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 namespace softefa::uverbs {
@@ -75,7 +83,75 @@ int dereg(open_file &, request &command)
     return destroy_object(command.resolved(UVERBS_ATTR_DESTROY_MR_HANDLE), dev::mr_deregister);
 }
 
-int reg_dmabuf(open_file &, request &) { return EOPNOTSUPP; }
+/// Maps the whole pages of a part of a descriptor. 0 or an errno; the kernel's where it has one for this.
+int map_descriptor(int fd, std::uint64_t offset, std::uint64_t length, std::uint32_t access, object *slot)
+{
+    const auto          page  = static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
+    const std::uint64_t begin = offset & ~(page - 1);
+    struct stat         status;
+    if (length == 0 || offset + length < offset || offset + length > INT64_MAX) {
+        return EINVAL;
+    }
+    if (fstat(fd, &status) != 0) {
+        return errno;
+    }
+    if (offset + length > static_cast<std::uint64_t>(status.st_size)) {
+        return EINVAL; // also keeps us from pages that a load would end with SIGBUS
+    }
+    const int protection = PROT_READ | ((access & access_local_write) != 0 ? PROT_WRITE : 0);
+    void     *mapping    = mmap(nullptr, offset + length - begin, protection, MAP_SHARED, fd, static_cast<off_t>(begin));
+    if (mapping == MAP_FAILED) {
+        return errno == EACCES ? EPERM : errno;
+    }
+    slot->mapping      = mapping;
+    slot->mapping_size = offset + length - begin;
+    return 0;
+}
+
+int reg_dmabuf(open_file &file, request &command)
+{
+    if (settings_get(nullptr)->dmabuf == 0) {
+        return EOPNOTSUPP;
+    }
+    const std::uint64_t offset = command.u64(UVERBS_ATTR_REG_DMABUF_MR_OFFSET);
+    const std::uint64_t length = command.u64(UVERBS_ATTR_REG_DMABUF_MR_LENGTH);
+    const std::uint64_t iova   = command.u64(UVERBS_ATTR_REG_DMABUF_MR_IOVA);
+    const std::uint32_t access = command.u32(UVERBS_ATTR_REG_DMABUF_MR_ACCESS_FLAGS) & ~access_optional;
+    const std::uint64_t page_mask = static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE)) - 1;
+    if ((offset & page_mask) != (iova & page_mask)) {
+        return EINVAL;
+    }
+    if (int error = check_access(access); error != 0) {
+        return error;
+    }
+    object *slot = object_new(file, object_kind::mr);
+    if (slot == nullptr) {
+        return ENOMEM;
+    }
+    const int fd = command.fd(UVERBS_ATTR_REG_DMABUF_MR_FD);
+    if (int error = map_descriptor(fd, offset, length, access, slot); error != 0) {
+        object_free(slot);
+        return error;
+    }
+    const std::uint64_t start = reinterpret_cast<std::uint64_t>(slot->mapping) + (offset & page_mask);
+    auto mr = dev::mr_register(command.resolved(UVERBS_ATTR_REG_DMABUF_MR_PD_HANDLE)->device, start, length, iova, access);
+    if (!mr) {
+        object_free(slot);
+        return errno_of(mr.error());
+    }
+    slot->device = mr->mr;
+    int error    = command.write_handle(UVERBS_ATTR_REG_DMABUF_MR_HANDLE, object_publish(slot));
+    if (error == 0) {
+        error = command.write(UVERBS_ATTR_REG_DMABUF_MR_RESP_LKEY, mr->lkey);
+    }
+    if (error == 0) {
+        error = command.write(UVERBS_ATTR_REG_DMABUF_MR_RESP_RKEY, mr->rkey);
+    }
+    if (error != 0) {
+        (void)destroy_object(slot, dev::mr_deregister);
+    }
+    return error;
+}
 
 /// efadv_query_mr: no interconnect ids are valid.
 int efa_query(open_file &, request &command)

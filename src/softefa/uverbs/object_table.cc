@@ -10,6 +10,7 @@
 #include <new>
 #include <pthread.h>
 #include <sys/mman.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -64,6 +65,10 @@ bool add_chunk()
 
 void free_locked(object *slot)
 {
+    if (slot->mapping != nullptr) {
+        munmap(slot->mapping, slot->mapping_size);
+        slot->mapping = nullptr;
+    }
     slot->file      = nullptr;
     slot->kind      = object_kind::none;
     slot->user      = nullptr;
@@ -94,6 +99,7 @@ object *object_new(open_file &file, object_kind kind) noexcept
     slot->sq_sig_all  = false;
     slot->file        = &file;
     slot->events      = nullptr;
+    slot->mapping     = nullptr;
     slot->user_handle = 0;
     slot->send_cq     = 0;
     slot->recv_cq     = 0;

@@ -12,6 +12,7 @@
 #include "softefa/dev/device.h"
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 
 struct ibv_cq_ex;
@@ -46,6 +47,8 @@ struct alignas(64) object {
     std::uint64_t user_handle  = 0;                 ///< CQ: what an event record carries
     std::uint32_t send_cq      = 0;                 ///< QP: handle of this table
     std::uint32_t recv_cq      = 0;                 ///< QP: handle of this table
+    void         *mapping      = nullptr;           ///< MR of a descriptor: our mapping of it, undone with the object
+    std::size_t   mapping_size = 0;
     std::uint32_t generation   = 0;                 ///< of the slot; survives reuse
     std::uint32_t next_free    = 0;                 ///< index + 1; 0 = end of the list
     std::uint32_t index        = 0;                 ///< of the slot itself

@@ -47,6 +47,7 @@ void uct_srd_md_query(uct_md_h uct_md, srd::md_facts &facts) noexcept
     const uct_srd_md_t *md = uct_srd_md(uct_md);
     facts.max_reg           = md->attr.max_mr_size;
     facts.offers_invalidate = md->offers_invalidate;
+    facts.offers_dmabuf     = md->offers_dmabuf;
     facts.mem_types         = UCS_BIT(UCS_MEMORY_TYPE_HOST);
     facts.reg_cost          = md->reg_cost;
     facts.rkey_packed_size  = UCT_SRD_RKEY_PACKED_SIZE;
@@ -59,11 +60,16 @@ ucs_status_t uct_srd_mem_reg(uct_md_h uct_md, void *address, size_t size, const 
     if (size == 0) {
         return UCS_ERR_INVALID_PARAM;
     }
+    uct_srd_mem_t *mem;
+    ucs_status_t   status;
     if (request.dmabuf_fd >= 0) {
-        return UCS_ERR_UNSUPPORTED; // not offered
+        status = uct_srd_md(uct_md)->offers_dmabuf ? srd::reg_get_dmabuf(uct_srd_md(uct_md), address, size, request.dmabuf_fd,
+                                                                         request.dmabuf_offset, request.flags, &mem) :
+                                                     UCS_ERR_UNSUPPORTED;
+        *memh_p = status == UCS_OK ? mem : nullptr;
+        return status;
     }
-    uct_srd_mem_t     *mem;
-    const ucs_status_t status = srd::reg_get(uct_srd_md(uct_md), address, size, request.flags, &mem);
+    status = srd::reg_get(uct_srd_md(uct_md), address, size, request.flags, &mem);
     if (status == UCS_OK) {
         *memh_p = mem;
     }
@@ -261,6 +267,7 @@ ucs_status_t uct_srd_md_open(uct_component *component, const char *md_name, cons
         status = UCS_ERR_IO_ERROR;
         goto err_close;
     }
+    md->offers_dmabuf = srd::uct_registers_dmabuf && srd::reg_dmabuf_supported(md);
     status = srd::reg_cache_init(md, config);
     if (status != UCS_OK) {
         goto err_dealloc_pd;

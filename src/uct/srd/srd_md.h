@@ -43,6 +43,7 @@ typedef struct uct_srd_md {
     ucs_linear_func_t      reg_cost; ///< seconds, as a function of the size
     uct_srd_md_counters_t  counters;
     bool                   offers_invalidate; ///< deregistration is told when remote access has ended; set by md_open
+    bool                   offers_dmabuf; ///< device memory can be registered by its dmabuf; set by md_open
     srd::locality          locality;   ///< where the device is, and where its buffers go
     ucs_cpu_set_t          local_cpus; ///< near the device; all of them if sysfs does not say
 } uct_srd_md_t;

@@ -222,6 +222,40 @@ ucs_status_t reg_get(uct_srd_md_t *md, void *address, size_t size, unsigned flag
     return reg_get_direct(md, address, size, flags & UCT_MD_MEM_FLAG_HIDE_ERRORS, mem_p);
 }
 
+bool reg_dmabuf_supported(uct_srd_md_t *md) noexcept
+{
+    // The kernel looks at the descriptor after it knows that the driver has the call: EBADF means yes.
+    struct ibv_mr *mr = ibv_reg_dmabuf_mr(md->pd, 0, static_cast<size_t>(sysconf(_SC_PAGESIZE)), 0, -1, IBV_ACCESS_LOCAL_WRITE);
+    if (mr != nullptr) {
+        (void)ibv_dereg_mr(mr); // a device that takes anything: nothing of ours
+        return false;
+    }
+    return errno == EBADF;
+}
+
+ucs_status_t reg_get_dmabuf(uct_srd_md_t *md, void *address, size_t size, int fd, size_t offset, unsigned flags,
+                            uct_srd_mem_t **mem_p) noexcept
+{
+    auto *mem = new (std::nothrow) uct_srd_mem_t{};
+    if (mem == nullptr) {
+        return UCS_ERR_NO_MEMORY;
+    }
+    mem->mr = ibv_reg_dmabuf_mr(md->pd, offset, size, reinterpret_cast<uint64_t>(address), fd, full_access(md));
+    if (mem->mr == nullptr) {
+        const int error = errno;
+        __atomic_fetch_add(&md->counters.reg_failed_count, 1, __ATOMIC_RELAXED);
+        ucs_log(flags & UCT_MD_MEM_FLAG_HIDE_ERRORS ? UCS_LOG_LEVEL_DIAG : UCS_LOG_LEVEL_ERROR,
+                "%s: cannot register %zu bytes of dmabuf %d at offset %zu: %s", md->attr.ibdev_name, size, fd, offset, strerror(error));
+        delete mem;
+        return error == EOPNOTSUPP ? UCS_ERR_UNSUPPORTED : status_of_errno(error);
+    }
+    __atomic_fetch_add(&md->counters.reg_count, 1, __ATOMIC_RELAXED);
+    mem->lkey = mem->mr->lkey;
+    mem->rkey = mem->mr->rkey;
+    *mem_p    = mem;
+    return UCS_OK;
+}
+
 void reg_put(uct_srd_md_t *md, uct_srd_mem_t *mem) noexcept
 {
     if (mem->cached) {

@@ -24,6 +24,12 @@ void         reg_cache_fini(uct_srd_md_t *md) noexcept;
 
 /// 'flags' are UCT_MD_MEM_*.
 ucs_status_t reg_get(uct_srd_md_t *md, void *address, size_t size, unsigned flags, uct_srd_mem_t **mem_p) noexcept;
+/// Registers a part of a dmabuf, without the cache: UCP keeps these itself, and unmapping says nothing about them. The
+/// peer's and our own requests name it by 'address', which is not read.
+ucs_status_t reg_get_dmabuf(uct_srd_md_t *md, void *address, size_t size, int fd, size_t offset, unsigned flags,
+                            uct_srd_mem_t **mem_p) noexcept;
+/// Whether device, driver and rdma-core can do that. Asks once, with a descriptor that does not exist.
+bool         reg_dmabuf_supported(uct_srd_md_t *md) noexcept;
 void         reg_put(uct_srd_md_t *md, uct_srd_mem_t *mem) noexcept;
 
 /// As reg_put, and calls complete(arg) once no peer can reach the memory through this region any more: at the last

@@ -40,6 +40,9 @@ struct reg_request {
 /// Whether UCP keeps registrations itself. Where it does not, it registers for each zero-copy operation.
 inline constexpr bool ucp_caches_registrations = UCX_SRD_ABI >= 1181;
 
+/// Whether UCP can hand over a dmabuf in place of memory.
+inline constexpr bool uct_registers_dmabuf = UCX_SRD_ABI >= 1181;
+
 namespace bind {
 
 template <class Hooks> struct md {

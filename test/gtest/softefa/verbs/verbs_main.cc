@@ -46,6 +46,7 @@ int run_preloaded(char **argv)
     if (child == 0) {
         setenv("LD_PRELOAD", (sanitizer_runtime() + SOFTEFA_LIBRARY).c_str(), 1);
         setenv("SOFTEFA_REGISTRY_DIR", (std::string(folder) + "/domain").c_str(), 1);
+        setenv("SOFTEFA_DMABUF", "1", 1);
         setenv("VERBS_TEST_PRELOADED", "1", 1);
         unsetenv("SYSFS_PATH");
         // Addresses must come back as they do without a sanitizer: reuse is what the lifetime tests are about.

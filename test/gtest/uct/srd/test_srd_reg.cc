@@ -21,6 +21,8 @@ namespace {
 
 struct fake_device {
     struct ibv_pd pd = {};
+    bool          knows_dmabuf  = true;
+    uint64_t      dmabuf_offset = 0; ///< of the last such registration
     std::map<struct ibv_mr *, int> live; ///< registration -> access rights
     unsigned limit          = 1000;      ///< registrations that fit
     unsigned attempts       = 0;
@@ -80,6 +82,20 @@ extern "C" struct ibv_mr *ibv_reg_mr_iova2(struct ibv_pd *pd, void *address, siz
     }
     using real_t = struct ibv_mr *(*)(struct ibv_pd *, void *, size_t, uint64_t, unsigned);
     return reinterpret_cast<real_t>(dlsym(RTLD_NEXT, "ibv_reg_mr_iova2"))(pd, address, size, iova, access);
+}
+
+extern "C" struct ibv_mr *ibv_reg_dmabuf_mr(struct ibv_pd *pd, uint64_t offset, size_t size, uint64_t iova, int fd, int access)
+{
+    if (device != nullptr && pd == &device->pd) {
+        if (fd < 0) {
+            errno = device->knows_dmabuf ? EBADF : EOPNOTSUPP;
+            return nullptr;
+        }
+        device->dmabuf_offset = offset;
+        return fake_reg_mr(pd, reinterpret_cast<void *>(iova), size, access);
+    }
+    using real_t = struct ibv_mr *(*)(struct ibv_pd *, uint64_t, size_t, uint64_t, int, int);
+    return reinterpret_cast<real_t>(dlsym(RTLD_NEXT, "ibv_reg_dmabuf_mr"))(pd, offset, size, iova, fd, access);
 }
 
 extern "C" int ibv_dereg_mr(struct ibv_mr *mr)
@@ -246,6 +262,38 @@ TEST_P(srd_reg, get_bad_memory_fails_and_leaves_nothing)
     EXPECT_TRUE(device_.live.empty());
     EXPECT_LT(0u, md_.counters.reg_failed_count);
     munmap(memory, page);
+}
+
+TEST_P(srd_reg, dmabuf_is_registered_once_each_time_and_named_by_its_address)
+{
+    EXPECT_TRUE(srd::reg_dmabuf_supported(&md_));
+    void *const address = reinterpret_cast<void *>(0x7f0000003000); // never touched: it may be a GPU's
+    uct_srd_mem_t *first = nullptr, *second = nullptr;
+    ASSERT_EQ(UCS_OK, srd::reg_get_dmabuf(&md_, address, page, 5, 3 * page, 0, &first));
+    EXPECT_EQ(3u * page, device_.dmabuf_offset);
+    EXPECT_EQ(address, device_.last_address);
+    EXPECT_EQ(IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ, device_.live.begin()->second);
+    EXPECT_FALSE(first->cached);
+    ASSERT_EQ(UCS_OK, srd::reg_get_dmabuf(&md_, address, page, 5, 3 * page, 0, &second));
+    EXPECT_NE(first->rkey, second->rkey);
+    srd::reg_put(&md_, first);
+    srd::reg_put(&md_, second);
+    EXPECT_TRUE(device_.live.empty());
+    EXPECT_EQ(2u, md_.counters.dereg_count);
+}
+
+TEST_P(srd_reg, dmabuf_that_cannot_be_registered_leaves_nothing)
+{
+    device_.knows_dmabuf = false;
+    EXPECT_FALSE(srd::reg_dmabuf_supported(&md_));
+    uct_srd_mem_t *mem = nullptr;
+    device_.fail_with = EOPNOTSUPP;
+    EXPECT_EQ(UCS_ERR_UNSUPPORTED, srd::reg_get_dmabuf(&md_, nullptr, page, 5, 0, UCT_MD_MEM_FLAG_HIDE_ERRORS, &mem));
+    device_.fail_with = ENOMEM;
+    EXPECT_EQ(UCS_ERR_NO_MEMORY, srd::reg_get_dmabuf(&md_, nullptr, page, 5, 0, UCT_MD_MEM_FLAG_HIDE_ERRORS, &mem));
+    EXPECT_EQ(nullptr, mem);
+    EXPECT_TRUE(device_.live.empty());
+    EXPECT_EQ(2u, md_.counters.reg_failed_count);
 }
 
 TEST_P(srd_reg, shortage_is_no_property_of_the_memory)
