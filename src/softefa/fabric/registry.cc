@@ -5,6 +5,7 @@
 #include "softefa/fabric/segment.h"
 
 #include <cerrno>
+#include <csignal>
 #include <cstddef>
 #include <cstdio>
 #include <cstring>
@@ -70,6 +71,20 @@ bool stale(int folder, const char *name) noexcept
     timespec         now{};
     return fstatat(folder, name, &about, AT_SYMLINK_NOFOLLOW) == 0 && clock_gettime(CLOCK_REALTIME, &now) == 0 &&
            now.tv_sec - about.st_mtim.tv_sec > young_max;
+}
+
+/// "<instance>.<PID namespace>.proc", a link to /proc/<pid>/fd/<n>: its process has ended. False where that cannot be told from here.
+bool names_the_dead(int folder, const char *name, const char *space_and_kind) noexcept
+{
+    unsigned long long space = 0;
+    int                end = 0, pid = 0;
+    struct stat        own{};
+    char               target[64] = "";
+    if (std::sscanf(space_and_kind, "%llx.proc%n", &space, &end) != 1 || end == 0 || space_and_kind[end] != '\0' ||
+        ::stat("/proc/self/ns/pid", &own) != 0 || own.st_ino != space)
+        return false;
+    return readlinkat(folder, name, target, sizeof(target) - 1) > 0 && std::sscanf(target, "/proc/%d/fd/", &pid) == 1 && pid > 0 &&
+           ::kill(pid, 0) == -1 && errno == ESRCH;
 }
 
 } // namespace
@@ -299,6 +314,10 @@ void registry::sweep() noexcept
         const bool         full = std::sscanf(entry->d_name, "%16llx.%n", &id, &end) == 1 && end != 0;
         const char        *kind = full ? entry->d_name + end - 1 : "";
         const bool         young = std::strcmp(kind, ".new") == 0;
+        if (full && id != instance_ && names_the_dead(folder_, entry->d_name, entry->d_name + end)) {
+            unlinkat(folder_, entry->d_name, 0);
+            continue;
+        }
         if ((!young && std::strcmp(kind, ".sock") != 0) || id == instance_ || (young && !stale(folder_, entry->d_name)))
             continue;
         auto probe = connect_to(id, kind);
