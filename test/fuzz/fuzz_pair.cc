@@ -1,0 +1,278 @@
+/* Two real interfaces and a network that reorders, delays, refuses and loses them: the protocol as a whole.
+ *
+ * Owns: what each side sent and what the other was handed, numbered by life of the sending endpoint. Bytes are commands: post,
+ * progress, carry this or that message, end a message in error, restart a side with the same QPN, let time pass.
+ *
+ * The oracle: on one endpoint messages arrive in the order in which they were accepted, each once, none invented; when faults
+ * stop and both sides progress, everything that was accepted has arrived, or the endpoint was told of its failure. Every other
+ * check is that of fake_verbs.h and node.h. No withdrawing here: flush with cancel may or may not deliver.
+ */
+#include "net.h"
+
+#include <cstring>
+
+namespace {
+
+using fuzz::input;
+using fuzz::node;
+
+fuzz::tally sequences{"sequences"}, accepted{"accepted"}, delivered{"delivered"}, failures{"endpoints failed"},
+    restarts{"restarts"}, lost{"ended in error"}, complete{"sequences that ended with all delivered"};
+
+
+
+struct side {
+    std::unique_ptr<node> n;
+    uct_ep_h ep          = nullptr;
+    std::uint32_t talk   = 0; ///< number of the endpoint's life
+    bool failed          = false;
+    std::uint16_t qpn    = 0;
+};
+
+struct world {
+    input &in;
+    side sides[2];
+    fuzz::network net;
+    struct stream {
+        std::uint32_t sent = 0, received = 0;
+    };
+    std::vector<stream> streams; ///< by number of the endpoint's life
+
+    explicit world(input &i) : in(i) {}
+
+    static ucs_status_t on_message(void *arg, void *payload, std::size_t length, unsigned)
+    {
+        auto *w = static_cast<world *>(arg);
+        std::uint64_t header;
+        FUZZ_CHECK(length >= sizeof(header), "%zu bytes", length);
+        std::memcpy(&header, payload, sizeof(header));
+        const auto number = static_cast<std::uint32_t>(header >> 32);
+        FUZZ_CHECK(number < w->streams.size(), "a message of no endpoint");
+        stream &s = w->streams[number];
+        FUZZ_CHECK(static_cast<std::uint32_t>(header) == s.received, "message %u instead of %u",
+                   static_cast<unsigned>(header), s.received);
+        FUZZ_CHECK(s.received < s.sent, "a message that was never accepted");
+        for (std::size_t i = sizeof(header); i < length; ++i) {
+            FUZZ_CHECK(static_cast<std::uint8_t *>(payload)[i] == static_cast<std::uint8_t>(header), "byte %zu changed", i);
+        }
+        ++s.received;
+        ++delivered.value;
+        return UCS_OK;
+    }
+
+    void open(unsigned i, const fuzz::options &o)
+    {
+        side &s = sides[i];
+        if (!s.n) {
+            s.n = std::make_unique<node>(fuzz::gid_of(1 + i), o);
+            net.nodes.push_back(s.n.get());
+        }
+        s.qpn = static_cast<std::uint16_t>(20 + i);
+        FUZZ_CHECK(s.n->open(s.qpn) == UCS_OK, "no interface");
+        uct_iface_set_am_handler(s.n->handle(), 2, on_message, this, 0);
+    }
+
+    void connect(unsigned i)
+    {
+        side &s = sides[i], &other = sides[1 - i];
+        s.ep    = s.n->connect(other.n->device.gid, other.qpn, other.n->device.qkey);
+        FUZZ_CHECK(s.ep != nullptr, "no endpoint");
+        s.failed = false;
+        s.talk   = static_cast<std::uint32_t>(streams.size());
+        streams.emplace_back();
+    }
+
+    void disconnect(unsigned i)
+    {
+        if (sides[i].ep != nullptr) {
+            const uct_ep_h ep = sides[i].ep;
+            sides[i].ep       = nullptr;
+            sides[i].n->handle()->ops.ep_destroy(ep);
+        }
+    }
+
+    void post(unsigned i, unsigned how)
+    {
+        side &s = sides[i];
+        if (s.ep == nullptr) {
+            return;
+        }
+        const std::uint64_t header = std::uint64_t{s.talk} << 32 | streams[s.talk].sent;
+        std::uint8_t bytes[900];
+        std::memset(bytes, static_cast<int>(header & 0xff), sizeof(bytes));
+        static constexpr unsigned sizes[] = {0, 12, 100, 800};
+        const unsigned size               = sizes[how & 3];
+        ucs_status_t status;
+        if (size <= 200) {
+            status = uct_ep_am_short(s.ep, 2, header, bytes, size);
+        } else {
+            std::memcpy(bytes, &header, sizeof(header));
+            const ssize_t packed = uct_ep_am_bcopy(
+                s.ep, 2, [](void *to, void *from) { std::memcpy(to, from, 800); return std::size_t{800}; }, bytes, 0);
+            status = packed >= 0 ? UCS_OK : static_cast<ucs_status_t>(packed);
+        }
+        if (status == UCS_OK) {
+            ++streams[s.talk].sent;
+            ++accepted.value;
+        } else {
+            FUZZ_CHECK(status == UCS_ERR_NO_RESOURCE || s.n->f->counters.get(srd::counter::peers_failed) != 0,
+                       "a post was refused with %d", status);
+        }
+    }
+
+    void progress(unsigned i, bool timers)
+    {
+        node &n = *sides[i].n;
+        (void)(timers ? n.progress_timers() : n.progress());
+        n.check_conservation();
+        n.check_receives();
+    }
+
+    void carry(unsigned i, unsigned which)
+    {
+        node &n = *sides[i].n;
+        if (!n.device.sends.empty() && sides[1 - i].n->device.completions.size() < 100 && n.device.completions.size() < 100) {
+            net.carry(n, which % n.device.sends.size());
+        }
+    }
+
+    void step()
+    {
+        const unsigned command = in.u8(), i = command & 1;
+        switch (command >> 4) {
+        case 0: case 1: case 2: case 3:
+            for (unsigned k = 0; k <= ((command >> 1) & 7); ++k) {
+                post(i, in.u8());
+            }
+            return;
+        case 4: case 5: case 6: case 7:
+            carry(i, in.u8());
+            return;
+        case 8:
+            for (unsigned k = 0; k < 16; ++k) {
+                carry(i, 0);
+            }
+            return;
+        case 9: case 10: case 11:
+            progress(i, false);
+            return;
+        case 12:
+            fake::clock_ns += std::uint64_t{1'000} << (in.u8() % 18);
+            progress(i, true);
+            return;
+        case 13: { // a message is lost with its connection
+            node &n = *sides[i].n;
+            if (!n.device.sends.empty() && (in.u8() & 3) == 0 && n.device.completions.size() < 100) {
+                n.device.complete_send(in.u8() % n.device.sends.size(), IBV_WC_RESP_TIMEOUT_ERR, 13);
+                ++lost.value;
+            }
+            return;
+        }
+        case 14: // a new endpoint in place of one that failed
+            if (sides[i].failed) {
+                disconnect(i);
+                connect(i);
+            }
+            return;
+        default: // this side ends and comes back with the same QPN, another qkey
+            if ((in.u8() & 7) == 0) {
+                ++restarts.value;
+                disconnect(i);
+                sides[i].n->close();
+                sides[i].n->device.polled_receives = 0; // its counters begin anew, too
+                open(i, sides[i].n->opts);
+                connect(i);
+                disconnect(1 - i);
+                connect(1 - i);
+            }
+            return;
+        }
+    }
+
+    /// Faults stop: all that was accepted on the endpoints that live arrives.
+    void settle()
+    {
+        for (unsigned round = 0; round < 3000; ++round) {
+            bool quiet = true;
+            for (unsigned i = 0; i < 2; ++i) {
+                fake::clock_ns += 10'000'000;
+                progress(i, true);
+                for (unsigned k = 0; k < 64 && !sides[i].n->device.sends.empty(); ++k) {
+                    carry(i, 0);
+                }
+                const stream &s = streams[sides[i].talk];
+                quiet = quiet && (sides[i].failed || s.received == s.sent);
+            }
+            if (quiet) {
+                complete.value += !sides[0].failed && !sides[1].failed;
+                return;
+            }
+        }
+        FUZZ_CHECK(false, "%u of %u and %u of %u arrived, and nobody was told of a failure",
+                   streams[sides[0].talk].received, streams[sides[0].talk].sent, streams[sides[1].talk].received,
+                   streams[sides[1].talk].sent);
+    }
+};
+
+ucs_status_t on_error(void *arg, uct_ep_h ep, ucs_status_t)
+{
+    auto *w = static_cast<world *>(arg);
+    for (side &s : w->sides) {
+        if (s.ep == ep) {
+            FUZZ_CHECK(!s.failed, "a failure is told twice");
+            s.failed = true;
+            ++failures.value;
+        }
+    }
+    return UCS_OK;
+}
+
+} // namespace
+
+extern "C" int LLVMFuzzerInitialize(int *, char ***)
+{
+    fuzz::set_up();
+    std::atexit([] {
+        std::fprintf(stderr, "fuzz_pair:");
+        for (const fuzz::tally &t : {sequences, accepted, delivered, failures, restarts, lost, complete}) {
+            std::fprintf(stderr, " %s %llu", t.name, static_cast<unsigned long long>(t.value));
+        }
+        std::fputc('\n', stderr);
+    });
+    return 0;
+}
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size)
+{
+    input in(data, size);
+    fake::clock_ns   = 1'000'000'000'000;
+    fake::clock_step = 20'000;
+    fake::uuid_state = 1;
+    ++sequences.value;
+    world w(in);
+    static constexpr unsigned queues[] = {2, 4, 16, 64};
+    const unsigned choice              = in.u8();
+    for (unsigned i = 0; i < 2; ++i) {
+        fuzz::options o;
+        o.rx_queue_len = queues[(choice >> (2 * i)) & 3];
+        o.rx_max_bufs  = (choice & 16) ? o.rx_queue_len : 1u << 20;
+        o.rx_queue_max = o.rx_queue_len;
+        o.tx_queue_len = (choice & 32) ? 8 : 64;
+        o.tx_max_bufs  = (choice & 64) ? 1 : 64;
+        o.on_error     = on_error;
+        o.arg          = &w;
+        w.open(i, o);
+    }
+    w.connect(0);
+    w.connect(1);
+    for (unsigned steps = 0; steps < 3000 && !in.empty(); ++steps) {
+        w.step();
+    }
+    w.settle();
+    w.disconnect(0);
+    w.disconnect(1);
+    for (side &s : w.sides) {
+        s.n->close();
+    }
+    return 0;
+}
