@@ -7,6 +7,9 @@
  *   ... unfenced                         the same without the fence; exit code 0 if that was seen at least once. It shows that
  *                                        the program can see what it looks for, where puts and gets are the device's own
  *
+ * LITMUS_SEED chooses another sequence of sizes. Without delays (SOFTEFA_DELAY, SOFTEFA_DELAY_RATE) hardly any message overtakes
+ * the put before it, so `put-fence-am unfenced` needs them.
+ *
  * A round is one fence. Rounds run in batches over separate words or blocks, so that many are in flight, then a flush.
  * Run it under `ucx-srd run --soft` with UCX_TLS=srd. Last line: rounds done and violations; exit code 1 if there were any.
  */
@@ -215,6 +218,12 @@ public:
     }
 
 private:
+    static uint64_t seed()
+    {
+        const char *text = std::getenv("LITMUS_SEED");
+        return text != nullptr ? std::strtoull(text, nullptr, 10) : 1;
+    }
+
     /// Every kind of operation once, with a flush after each. While UCP connects an endpoint it queues requests in a place
     /// of its own and starts them later, all at once: no transport can see the fences that were called between them.
     void connect()
@@ -277,7 +286,7 @@ private:
     endpoint            e_;
     ucp_rkey_h          rkey_  = nullptr;
     uint64_t            where_ = 0; ///< the arena's address at the target
-    std::mt19937_64     random_{1};
+    std::mt19937_64     random_{seed()};
     std::vector<void *> requests_;
     uint64_t            written_ = 0, sent_ = 0, known_ = 0;
     checked_message     checked_ = {};
