@@ -190,7 +190,7 @@ int devices(unsigned count)
     std::map<std::string, unsigned long long> qpns;
     for (const std::string &f : found) {
         // With RDMA the bytes are the reader's; without it both sides send them as messages.
-        const auto carried = number(f, "counters/tx_bytes") + number(f, "counters/rx_bytes");
+        const auto carried = number(f, "counters/tx_bytes") + number(f, "counters/rx_bytes") + number(f, "counters/rma_bytes");
         expect(carried != ~0ull && carried >= total / 10, "device " + read_file(f + "/state/gid") + " carried " + std::to_string(carried));
         qpns[read_file(f + "/state/gid")]++;
     }
