@@ -36,6 +36,10 @@ status check_request(const context &c, const qp_request &r, const pd *p, const c
         if (!std::has_single_bit(r.max_send_wr) || r.max_send_wr > limits::sq_entries || (wqe_size != 64 && wqe_size != 128) ||
             r.max_send_wr * wqe_size != r.sq_ring_size || (wqe_size == 128 && limit.inline_size_ex == 0))
             return status::invalid_argument;
+        // A provider that knows no wide work requests asks for the inline size that its user asked for, and would then
+        // write that much into a narrow one.
+        if (r.max_inline > (wqe_size == 128 ? inline_most : limit.inline_size))
+            return status::invalid_argument;
     } else if (r.sq_ring_size != 0) {
         return status::invalid_argument;
     }

@@ -65,6 +65,7 @@ public:
         int           rnr_retry   = -1;    ///< -1: not set
         bool          with_events = false; ///< completion channel
         bool          ud          = false;
+        std::uint32_t inline_size = 32;
     };
 
     endpoint(ibv_context *context, const options &o) : context_(context), options_(o)
@@ -238,7 +239,7 @@ private:
         ibv_qp_init_attr_ex attr{};
         attr.send_cq          = cq_;
         attr.recv_cq          = cq_;
-        attr.cap              = {options_.send_count, options_.recv_count, 2, 1, 32};
+        attr.cap              = {options_.send_count, options_.recv_count, 2, 1, options_.inline_size};
         attr.qp_type          = options_.ud ? IBV_QPT_UD : IBV_QPT_DRIVER;
         attr.pd               = pd_;
         attr.comp_mask        = IBV_QP_INIT_ATTR_PD | IBV_QP_INIT_ATTR_SEND_OPS_FLAGS;
