@@ -48,6 +48,10 @@ ah_entry *ah_table::get(const gid_type &gid) noexcept
         ++entry->ref_count;
         return entry;
     }
+    if (lent_ != nullptr && lent_to_ == gid) {
+        errno = EBUSY; // a second handle for one address shares its place, which is to be kept back again: AHT-3
+        return nullptr;
+    }
     entry = static_cast<ah_entry *>(std::malloc(sizeof(ah_entry)));
     if (entry == nullptr) {
         return nullptr;
@@ -108,6 +112,7 @@ ibv_ah *ah_table::borrow(const gid_type &gid) noexcept
     source_.destroy(source_.arg, kept_);
     kept_ = nullptr;
     lent_ = source_.create(source_.arg, gid, &number);
+    lent_to_ = gid;
     if (lent_ == nullptr) {
         reserve(nobody_);
     }

@@ -74,6 +74,7 @@ private:
     bool reserves_                   = false;   ///< reserve() was called
     struct ibv_ah *kept_             = nullptr; ///< made for nobody_; null while lent, or while none could be had
     struct ibv_ah *lent_             = nullptr;
+    gid_type lent_to_{};                        ///< whom lent_ is for
 };
 
 } // namespace srd

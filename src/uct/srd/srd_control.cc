@@ -193,6 +193,9 @@ bool control_pay(iface *f, peer *p, unsigned &ah_budget, unsigned &told) noexcep
         return true;
     }
     if (p->ah == nullptr) {
+        if (p->in_timers) {
+            return true; // there was none for it a moment ago: not before the timer
+        }
         if (ah_budget == 0) {
             return false;
         }

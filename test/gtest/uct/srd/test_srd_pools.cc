@@ -219,6 +219,8 @@ TEST(srd_ah, the_handle_kept_back_is_lent_once_and_kept_again)
         EXPECT_NE(table->borrow(gid_of(1)), nullptr);
         EXPECT_EQ(device.created - device.destroyed, 1);
         EXPECT_EQ(table->borrow(gid_of(2)), nullptr); // one at a time
+        EXPECT_EQ(table->get(gid_of(1)), nullptr);    // it would share the place
+        EXPECT_EQ(errno, EBUSY);
         table->give_back();
         EXPECT_EQ(device.created - device.destroyed, 1);
         EXPECT_NE(table->borrow(gid_of(2)), nullptr);
