@@ -75,6 +75,12 @@ class Soft:
                     [self.prefix[0], "run", f"--soft={devices}", "--", self.surface_program, what, *arguments], limit=60,
                     env={"UCX_TLS": "srd", "SOFTEFA_DOMAIN": f"surface.{devices}.{os.getpid()}", **(env or {})})
 
+    def lives(self, what, *arguments, devices=1, env=None):
+        return Step(f"lives: {what} {' '.join(arguments)} ({self.flavour})",
+                    [self.prefix[0], "run", f"--soft={devices}", "--",
+                     os.path.join(self.build, self.flavour, "test/system/uct_lives"), what, *arguments], limit=240,
+                    env={"UCX_TLS": "srd", "SOFTEFA_DOMAIN": f"lives.{what}.{os.getpid()}", **(env or {})})
+
     def sleep(self, rounds, limit):
         return Step(f"arm and sleep, {rounds} times ({self.flavour})",
                     [*self.prefix, os.path.join(self.build, self.flavour, "test/system/ucp_sleep"), rounds], limit=limit,
@@ -119,6 +125,9 @@ def user(build, install):
         soft.sleep("20000", limit=120),
         soft.litmus("atomic-fence-put", "2000"),
         soft.litmus("put-fence-am", "2000"),
+        soft.lives("cycles", "300", "20"),
+        soft.lives("restart", "20", env={"SOFTEFA_REUSE_QPN": "1"}),
+        soft.lives("ah-limit", devices=3, env={"SOFTEFA_MAX_AH": "2"}),
         soft.fault("peer-kill", "20", DEATH_BOUND, limit=300),
         soft.fault("force-close", "6", CLOSE_BOUND, limit=240),
         judge("mpi", "--ranks", "2 4 8", limit=600),

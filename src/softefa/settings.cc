@@ -104,6 +104,8 @@ constexpr variable variables[] = {
     {"REORDER", value_kind::percent, 0, 65536, per_cent, TOP(reorder_per_65536), false,
      "chance that two queued messages swap, per cent; 0 = off"},
     {"RNR_TIMER", value_kind::number, 1, 1000000, nullptr, TOP(rnr_timer_us), false, "microseconds before an RNR retry"},
+    {"REUSE_QPN", value_kind::number, 0, 1, nullptr, TOP(reuse_qpn), false,
+     "1: a new queue pair gets the lowest free number, so that numbers come back at once; 0: numbers rotate"},
     {"LATENCY", value_kind::duration, 0, second, "0, or up to 1s with ns, us, ms or s", TOP(latency_ns), false,
      "modelled one-way latency of the wire; 0 = as fast as memory is"},
     {"BANDWIDTH", value_kind::bit_rate, 0, 10'000'000'000'000, "0, or 1k..10t (bits per second with k, m, g or t)", TOP(bandwidth_bps),

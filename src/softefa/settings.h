@@ -64,6 +64,7 @@ struct settings {
     std::uint64_t seed                = 1;          ///< of everything random that a user may want to replay
     std::uint32_t reorder_per_65536   = 1638;       ///< chance that two queued messages swap; 0 = off. Default 2.5 %
     std::uint32_t rnr_timer_us        = 100;        ///< pause before an RNR retry
+    std::uint8_t  reuse_qpn           = 0;          ///< 1: the lowest free QPN, so that a number comes back at once
     std::uint32_t log_level           = 1;          ///< 0 none, 1 errors, 2 warnings, 3 info, 4 debug
     std::uint64_t latency_ns          = 0;          ///< one way, of the modelled wire; 0 = as fast as memory is
     std::uint64_t bandwidth_bps       = 0;          ///< bits per second and direction of a device; 0 = no limit

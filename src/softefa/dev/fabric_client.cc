@@ -163,7 +163,7 @@ status fabric_publish() noexcept { return helper_start(names(), instance); }
 
 result<std::uint16_t> fabric_claim_qpn(unsigned device, std::uint16_t low_mask, const std::uint64_t *low_used) noexcept
 {
-    return names().claim(device, engine().local_qps[device], low_mask, low_used);
+    return names().claim(device, engine().local_qps[device], low_mask, low_used, settings_in_force().reuse_qpn != 0);
 }
 
 void fabric_release_qpn(unsigned device, std::uint16_t qpn) noexcept { names().release(device, qpn); }

@@ -180,7 +180,7 @@ int registry::table(unsigned device) noexcept
 }
 
 base::result<std::uint16_t> registry::claim(unsigned device, const std::uint16_t *own, std::uint16_t low_mask,
-                                            const std::uint64_t *low_used) noexcept
+                                            const std::uint64_t *low_used, bool lowest) noexcept
 {
     const int  fd     = table(device);
     const bool shared = folder_ >= 0;
@@ -188,7 +188,7 @@ base::result<std::uint16_t> registry::claim(unsigned device, const std::uint16_t
         return status::limit;
     if (shared && fd < 0)
         return errno == EMFILE || errno == ENFILE ? status::limit : status::io_error;
-    std::uint16_t qpn   = shared ? take_hint(fd, next_) : next_;
+    std::uint16_t qpn   = lowest ? 1 : shared ? take_hint(fd, next_) : next_;
     bool          found = false;
     for (unsigned k = 0; k < qpns && !found; ++k, qpn = static_cast<std::uint16_t>(qpn + 1)) {
         const unsigned low = qpn & low_mask;
@@ -202,8 +202,9 @@ base::result<std::uint16_t> registry::claim(unsigned device, const std::uint16_t
         }
         found = true;
     }
-    next_ = qpn;
-    if (shared)
+    if (!lowest)
+        next_ = qpn;
+    if (shared && !lowest)
         put_hint(fd, qpn);
     return found ? base::result<std::uint16_t>(static_cast<std::uint16_t>(qpn - 1)) : status::limit;
 }

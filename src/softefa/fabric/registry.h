@@ -44,8 +44,9 @@ public:
     void         forget() noexcept; ///< in a forked child: closes its copies and leaves the parent's names alone
 
     /// Owns a QPN: from the shared rotation, not in `own` (by QPN, non-zero = taken by this process), low bits not in `low_used`.
+    /// `lowest`: not from the rotation, but the lowest free one.
     base::result<std::uint16_t> claim(unsigned device, const std::uint16_t *own, std::uint16_t low_mask,
-                                      const std::uint64_t *low_used) noexcept;
+                                      const std::uint64_t *low_used, bool lowest = false) noexcept;
     void release(unsigned device, std::uint16_t qpn) noexcept;
     /// Instance that owns a QPN now; 0: no live process does. QPNs of this process are not seen. no_resource: this process is short of
     /// something, ask again later.

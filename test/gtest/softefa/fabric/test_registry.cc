@@ -36,6 +36,18 @@ TEST_F(registry_test, claims_rotate_and_never_repeat_at_once)
     }
 }
 
+TEST_F(registry_test, the_lowest_free_number_comes_back_at_once_on_request)
+{
+    registry r;
+    ASSERT_EQ(r.open(folder.c_str(), 1), base::status::ok);
+    const auto first = r.claim(0, own, 255, low_used, true);
+    ASSERT_TRUE(static_cast<bool>(first));
+    r.release(0, *first);
+    const auto again = r.claim(0, own, 255, low_used, true);
+    ASSERT_TRUE(static_cast<bool>(again));
+    EXPECT_EQ(*again, *first);
+}
+
 TEST_F(registry_test, out_of_descriptors_says_nothing_about_an_owner)
 {
     registry r;
