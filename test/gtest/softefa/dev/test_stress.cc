@@ -149,7 +149,7 @@ int nursery(pipe_end io, pipe_end victims_end)
 TEST_F(stress, killed_and_restarted_peers_never_wedge_the_survivor)
 {
     const char    *wish   = std::getenv("SOFTEFA_TEST_KILLS");
-    const unsigned cycles = wish != nullptr ? static_cast<unsigned>(std::atoi(wish)) : 50;
+    const unsigned cycles = wish != nullptr ? static_cast<unsigned>(std::atoi(wish)) : 100;
     base::rng      random(4);
     int            pair[2];
     ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
