@@ -151,6 +151,7 @@ def ci(build, install):
               env={"SOFTEFA_REORDER": "50"}),
         judge("ucx-gtest", "--filter", "ucp-am-tag-stream", limit=1200, title="UCX's own tests, ucp tag, am, stream"),
         judge("rdma-core-tests", "--suite", "all", limit=300),
+        judge("libfabric", "--iterations", "3", limit=240),
         release.fault("peer-kill", "100", DEATH_BOUND, limit=900),
         Step("incast: refusals, fairness, memory", [os.path.join(TOP, "test/system/incast"), "--prefix", " ".join(release.prefix),
                                                     "--faults", release.faults], limit=240),
