@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstring>
 #include <ctime>
+#include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -48,29 +49,38 @@ int take_fault(unsigned &budget, int error)
     return error;
 }
 
+/// Both ways of posting end here. 0 or an errno.
+int take_request(device &d, send &&s, ibv_ah *to)
+{
+    const int rc = take_fault(d.fail_post_send, d.fail_errno);
+    // The device's own limit is not met by a transport that counts its slots: IFC-2.
+    FUZZ_CHECK(d.sends.size() < d.sq_depth, "more sends posted than the queue holds");
+    FUZZ_CHECK(to != nullptr, "a send without an address handle");
+    const auto *handle = static_cast<const ah *>(to);
+    const auto found   = d.ahs.find(handle->number);
+    FUZZ_CHECK(found != d.ahs.end() && found->second.get() == handle, "a send to a destroyed address handle");
+    s.gid = handle->gid;
+    if (d.watch != nullptr) {
+        d.watch->attempted(s, rc);
+    }
+    if (rc == 0) {
+        s.order = d.posted_sends++;
+        d.sends.push_back(std::move(s));
+    }
+    return rc;
+}
+
 int post_send(ibv_qp *qp, ibv_send_wr *wr, ibv_send_wr **bad)
 {
     device &d = of_qp(qp);
     for (; wr != nullptr; wr = wr->next) {
-        int rc = take_fault(d.fail_post_send, d.fail_errno);
-        // The device's own limit is not met by a transport that counts its slots: IFC-2.
-        FUZZ_CHECK(d.sends.size() < d.sq_depth, "more sends posted than the queue holds");
-        if (rc != 0) {
-            *bad = wr;
-            return rc;
-        }
+        FUZZ_CHECK(wr->opcode == IBV_WR_SEND_WITH_IMM, "opcode %d by ibv_post_send", wr->opcode);
         send s;
         s.wr_id  = wr->wr_id;
         s.opcode = wr->opcode;
         s.imm    = be32toh(wr->imm_data);
-        FUZZ_CHECK(wr->wr.ud.ah != nullptr, "a send without an address handle");
-        const auto *handle = static_cast<const ah *>(wr->wr.ud.ah);
-        const auto found   = d.ahs.find(handle->number);
-        FUZZ_CHECK(found != d.ahs.end() && found->second.get() == handle, "a send to a destroyed address handle");
-        s.gid   = handle->gid;
-        s.qpn   = static_cast<std::uint16_t>(wr->wr.ud.remote_qpn);
-        s.qkey  = wr->wr.ud.remote_qkey;
-        s.order = d.posted_sends++;
+        s.qpn    = static_cast<std::uint16_t>(wr->wr.ud.remote_qpn);
+        s.qkey   = wr->wr.ud.remote_qkey;
         FUZZ_CHECK(wr->num_sge >= 1 && wr->num_sge <= 2, "%d pieces", wr->num_sge);
         if (wr->send_flags & IBV_SEND_INLINE) {
             s.is_inline = true;
@@ -82,8 +92,63 @@ int post_send(ibv_qp *qp, ibv_send_wr *wr, ibv_send_wr **bad)
         } else {
             s.pieces.assign(wr->sg_list, wr->sg_list + wr->num_sge);
         }
-        d.sends.push_back(std::move(s));
+        const int rc = take_request(d, std::move(s), wr->wr.ud.ah);
+        if (rc != 0) {
+            *bad = wr;
+            return rc;
+        }
     }
+    return 0;
+}
+
+device &of_qp(const ibv_qp_ex *qp) { return of_qp(&qp->qp_base); }
+
+// One-sided requests, as ibv_wr_* builds them: one at a time here.
+ibv_ah *open_ah;
+
+void wr_start(ibv_qp_ex *qp)
+{
+    of_qp(qp).open = {};
+    open_ah        = nullptr;
+}
+
+void wr_rdma(ibv_qp_ex *qp, int opcode, std::uint32_t rkey, std::uint64_t remote)
+{
+    send &s = of_qp(qp).open;
+    FUZZ_CHECK(qp->wr_flags == IBV_SEND_SIGNALED, "a one-sided request with flags %#x", qp->wr_flags);
+    s.wr_id          = qp->wr_id;
+    s.opcode         = opcode;
+    s.rkey           = rkey;
+    s.remote_address = remote;
+}
+
+void wr_rdma_read(ibv_qp_ex *qp, std::uint32_t rkey, std::uint64_t remote) { wr_rdma(qp, IBV_WR_RDMA_READ, rkey, remote); }
+void wr_rdma_write(ibv_qp_ex *qp, std::uint32_t rkey, std::uint64_t remote) { wr_rdma(qp, IBV_WR_RDMA_WRITE, rkey, remote); }
+
+void wr_set_ud_addr(ibv_qp_ex *qp, ibv_ah *handle, std::uint32_t qpn, std::uint32_t qkey)
+{
+    send &s = of_qp(qp).open;
+    open_ah = handle;
+    s.qpn   = static_cast<std::uint16_t>(qpn);
+    s.qkey  = qkey;
+}
+
+void wr_set_sge(ibv_qp_ex *qp, std::uint32_t lkey, std::uint64_t address, std::uint32_t size)
+{
+    of_qp(qp).open.pieces.push_back({address, size, lkey});
+}
+
+int wr_complete(ibv_qp_ex *qp)
+{
+    device &d = of_qp(qp);
+    FUZZ_CHECK(is_one_sided(d.open) && d.open.pieces.size() == 1, "a request without an operation or a piece");
+    return take_request(d, std::move(d.open), open_ah);
+}
+
+int req_notify_cq(ibv_cq *cq, int solicited_only)
+{
+    FUZZ_CHECK(solicited_only == 0 && cq->channel != nullptr, "a notification that nobody hears of");
+    device::of(cq->context).notify = true;
     return 0;
 }
 
@@ -128,6 +193,13 @@ device::device(const gid_bytes &address) : gid(address)
     context.ops.post_send = post_send;
     context.ops.post_recv = post_recv;
     context.ops.poll_cq   = poll_cq;
+    context.ops.req_notify_cq = req_notify_cq;
+    qp.wr_start           = wr_start;
+    qp.wr_rdma_read       = wr_rdma_read;
+    qp.wr_rdma_write      = wr_rdma_write;
+    qp.wr_set_ud_addr     = wr_set_ud_addr;
+    qp.wr_set_sge         = wr_set_sge;
+    qp.wr_complete        = wr_complete;
     context.abi_compat    = this;
     pd.context            = &context;
     qp.qp_base.context    = &context;
@@ -136,7 +208,7 @@ device::device(const gid_bytes &address) : gid(address)
 
 device::~device()
 {
-    FUZZ_CHECK(!has_qp && !has_cq, "a queue was not destroyed");
+    FUZZ_CHECK(!has_qp && !has_cq && !has_channel, "a queue or channel was not destroyed");
     FUZZ_CHECK(mrs.empty(), "%zu registrations were not undone", mrs.size());
     FUZZ_CHECK(ahs.empty(), "%zu address handles were not destroyed", ahs.size());
 }
@@ -181,18 +253,39 @@ std::vector<std::uint8_t> device::gather(const send &s) const
     return bytes;
 }
 
+std::uint8_t *device::landing(const send &s) const
+{
+    return reach(s.pieces[0].addr, s.pieces[0].length, s.pieces[0].lkey, false, IBV_ACCESS_LOCAL_WRITE);
+}
+
+void device::push(const ibv_wc &wc)
+{
+    FUZZ_CHECK(completions.size() < static_cast<std::size_t>(cq.cqe), "the completion queue overflows");
+    completions.push_back(wc);
+    if (notify) {
+        notify = false;
+        ++events_told;
+        const std::uint64_t one = 1;
+        FUZZ_CHECK(write(channel.fd, &one, sizeof(one)) == sizeof(one), "the event could not be told");
+    }
+}
+
 void device::complete_send(std::size_t position, ibv_wc_status status, std::uint32_t vendor_err)
 {
     ibv_wc wc{};
     wc.wr_id      = sends[position].wr_id;
     wc.status     = status;
     wc.vendor_err = vendor_err;
-    wc.opcode     = IBV_WC_SEND;
+    wc.opcode     = sends[position].opcode == IBV_WR_RDMA_READ ? IBV_WC_RDMA_READ :
+                    sends[position].opcode == IBV_WR_RDMA_WRITE ? IBV_WC_RDMA_WRITE : IBV_WC_SEND;
     wc.qp_num     = qp.qp_base.qp_num;
+    const send gone = std::move(sends[position]);
     sends.erase(sends.begin() + static_cast<std::ptrdiff_t>(position));
+    if (watch != nullptr) {
+        watch->completed(gone, status, vendor_err);
+    }
     if (has_cq) {
-        FUZZ_CHECK(completions.size() < static_cast<std::size_t>(cq.cqe), "the completion queue overflows");
-        completions.push_back(wc);
+        push(wc);
     }
 }
 
@@ -223,8 +316,7 @@ bool device::arrive(const void *bytes, std::size_t size, std::uint32_t imm, bool
     wc.src_qp     = src_qp;
     wc.slid       = ah_number;
     wc.wc_flags   = with_imm ? IBV_WC_WITH_IMM : 0;
-    FUZZ_CHECK(completions.size() < static_cast<std::size_t>(cq.cqe), "the completion queue overflows");
-    completions.push_back(wc);
+    push(wc);
     return true;
 }
 
@@ -304,12 +396,53 @@ int ibv_destroy_ah(ibv_ah *a)
     return 0;
 }
 
-ibv_cq *ibv_create_cq(ibv_context *context, int cqe, void *, ibv_comp_channel *, int)
+ibv_comp_channel *ibv_create_comp_channel(ibv_context *context)
+{
+    fake::device &d = fake::device::of(context);
+    FUZZ_CHECK(!d.has_channel, "a second completion channel");
+    d.channel    = {};
+    d.channel.context = context;
+    d.channel.fd = eventfd(0, EFD_CLOEXEC);
+    FUZZ_CHECK(d.channel.fd >= 0, "no descriptor: errno %d", errno);
+    d.has_channel = true;
+    return &d.channel;
+}
+
+int ibv_destroy_comp_channel(ibv_comp_channel *channel)
+{
+    fake::device &d = fake::device::of(channel->context);
+    FUZZ_CHECK(d.has_channel && !d.has_cq, "a completion channel is destroyed before its queue, or twice");
+    d.has_channel = false;
+    close(channel->fd);
+    return 0;
+}
+
+int ibv_get_cq_event(ibv_comp_channel *channel, ibv_cq **cq, void **context)
+{
+    fake::device &d = fake::device::of(channel->context);
+    std::uint64_t told;
+    if (read(channel->fd, &told, sizeof(told)) != sizeof(told)) {
+        return -1;
+    }
+    FUZZ_CHECK(told == 1, "events pile up: %llu", static_cast<unsigned long long>(told)); // one for each request
+    *cq      = &d.cq;
+    *context = nullptr;
+    return 0;
+}
+
+void ibv_ack_cq_events(ibv_cq *cq, unsigned count) { fake::device::of(cq->context).events_acknowledged += count; }
+
+ibv_qp_ex *ibv_qp_to_qp_ex(ibv_qp *qp) { return &fake::device::of(qp->context).qp; }
+
+ibv_cq *ibv_create_cq(ibv_context *context, int cqe, void *, ibv_comp_channel *channel, int)
 {
     fake::device &d = fake::device::of(context);
     FUZZ_CHECK(!d.has_cq, "a second completion queue");
     d.has_cq  = true;
     d.cq.cqe  = cqe;
+    d.cq.channel = channel;
+    d.notify     = false;
+    d.events_told = d.events_acknowledged = 0;
     d.completions.clear();
     return &d.cq;
 }

@@ -71,6 +71,15 @@ struct receive {
     ibv_sge sge;
 };
 
+/// Sees every request that the device is offered, and what each comes to.
+struct observer {
+    virtual ~observer() = default;
+    /// `rc`: 0 if the device took it, else what the call answers.
+    virtual void attempted(const send &s, int rc) = 0;
+    /// Just before its completion can be polled; memory is as the operation left it.
+    virtual void completed(const send &s, ibv_wc_status status, std::uint32_t vendor_err) = 0;
+};
+
 struct device {
     explicit device(const gid_bytes &address);
     device(const device &)            = delete;
@@ -91,8 +100,15 @@ struct device {
     std::deque<receive> receives;
     std::deque<send> sends; ///< what the driver has not completed yet, in the order of their posts
     std::deque<ibv_wc> completions;
+    send open; ///< the request between ibv_wr_start and ibv_wr_complete
+    observer *watch = nullptr;
     std::uint64_t posted_sends = 0, polled = 0, polled_receives = 0;
     std::size_t least_receives = SIZE_MAX; ///< seen by a poll since the driver last reset it
+
+    // completion events: the descriptor of the channel is readable when the queue has told of something
+    ibv_comp_channel channel{};
+    bool has_channel = false, notify = false;   ///< notify: the next completion is told of
+    std::uint64_t events_told = 0, events_acknowledged = 0;
 
     std::map<std::uint32_t, std::unique_ptr<mr>> mrs; ///< by lkey
     std::map<std::uint16_t, std::unique_ptr<ah>> ahs; ///< by number
@@ -111,14 +127,22 @@ struct device {
     /// The bytes of a range that a key covers; null if it does not. `access` as in IBV_ACCESS_*.
     std::uint8_t *reach(std::uint64_t address, std::size_t size, std::uint32_t key, bool remote, int access) const;
 
-    /// A send leaves the device with this status.
+    /// One piece of user memory that a read fills; null if the key or range is wrong.
+    std::uint8_t *landing(const send &s) const;
+
+    /// A send leaves the device with this status. What an RDMA operation does to memory is the driver's to do before.
     void complete_send(std::size_t position, ibv_wc_status status, std::uint32_t vendor_err);
     /// A message arrives. False: no receive is posted, nothing changed.
     bool arrive(const void *bytes, std::size_t size, std::uint32_t imm, bool with_imm, std::uint16_t ah_number,
                 std::uint32_t src_qp, ibv_wc_status status = IBV_WC_SUCCESS, std::uint32_t vendor_err = 0);
 
     static device &of(const ibv_context *c);
+
+private:
+    void push(const ibv_wc &wc);
 };
+
+inline bool is_one_sided(const send &s) { return s.opcode == IBV_WR_RDMA_READ || s.opcode == IBV_WR_RDMA_WRITE; }
 
 // --- virtual time ----------------------------------------------------------------------------------------------------------
 /// Nanoseconds. Reading the clock moves it on by clock_step, so that a bounded wait ends.

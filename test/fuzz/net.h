@@ -8,13 +8,15 @@
 
 #include "node.h"
 
+#include <algorithm>
+
 namespace fuzz {
 
 enum class outcome { delivered, not_ready, gone };
 
 struct network {
     std::vector<node *> nodes;
-    std::uint64_t delivered = 0, refused = 0; ///< messages that arrived; attempts that met no posted receive
+    std::uint64_t delivered = 0, refused = 0, one_sided = 0; ///< messages that arrived; attempts that met no posted receive
 
     node *find(const fake::gid_bytes &gid, std::uint16_t qpn) const
     {
@@ -35,6 +37,9 @@ struct network {
             from.device.complete_send(position, IBV_WC_REM_INV_RD_REQ_ERR, 9);
             return outcome::gone;
         }
+        if (fake::is_one_sided(s)) {
+            return carry_one_sided(from, *to, position);
+        }
         const std::vector<std::uint8_t> bytes = from.device.gather(s);
         if (!to->device.arrive(bytes.data(), bytes.size(), s.imm, true, to->device.number_of(from.device.gid), from.qpn())) {
             ++refused;
@@ -42,6 +47,34 @@ struct network {
             return outcome::not_ready;
         }
         ++delivered;
+        from.device.complete_send(position, IBV_WC_SUCCESS, 0);
+        return outcome::delivered;
+    }
+
+    /// A put or get, with the checks of the target's device: initiator known, key, range, rights.
+    outcome carry_one_sided(node &from, node &to, std::size_t position)
+    {
+        const fake::send &s = from.device.sends[position];
+        const bool read     = s.opcode == IBV_WR_RDMA_READ;
+        if (to.device.number_of(from.device.gid) == fake::ah_unknown) {
+            from.device.complete_send(position, IBV_WC_REM_OP_ERR, 14);
+            return outcome::gone;
+        }
+        std::uint8_t *there = to.device.reach(s.remote_address, s.pieces[0].length, s.rkey, true,
+                                              read ? IBV_ACCESS_REMOTE_READ : IBV_ACCESS_REMOTE_WRITE);
+        if (there == nullptr) {
+            from.device.complete_send(position, IBV_WC_REM_ACCESS_ERR, 7);
+            return outcome::gone;
+        }
+        if (read) {
+            std::uint8_t *here = from.device.landing(s);
+            FUZZ_CHECK(here != nullptr, "a read into memory outside its registration");
+            std::copy(there, there + s.pieces[0].length, here);
+        } else {
+            const std::vector<std::uint8_t> bytes = from.device.gather(s);
+            std::copy(bytes.begin(), bytes.end(), there);
+        }
+        ++one_sided;
         from.device.complete_send(position, IBV_WC_SUCCESS, 0);
         return outcome::delivered;
     }

@@ -40,6 +40,9 @@ node::node(const fake::gid_bytes &gid, const options &o) : device(gid), opts(o)
     md.pd              = &device.pd;
     std::strcpy(md.attr.ibdev_name, "fake_0");
     md.attr.caps             = UCT_SRD_CAP_RNR_RETRY;
+    md.attr.caps            |= o.read ? UCT_SRD_CAP_RDMA_READ : 0u;
+    md.attr.caps            |= o.write ? UCT_SRD_CAP_RDMA_WRITE : 0u;
+    md.attr.max_rdma_size    = o.rdma_size;
     md.attr.max_message_size = o.message_size;
     md.attr.inline_size      = o.inline_size;
     md.attr.max_sq_wr        = 512;
@@ -73,6 +76,7 @@ ucs_status_t node::open(std::uint16_t qpn)
     c.max_peers              = opts.max_peers;
     c.rnr_timeout            = opts.rnr_timeout;
     c.close_timeout          = opts.close_timeout;
+    c.events                 = opts.events ? UCS_YES : UCS_NO;
 
     uct_iface_params_t p  = {};
     p.field_mask          = UCT_IFACE_PARAM_FIELD_OPEN_MODE | UCT_IFACE_PARAM_FIELD_DEVICE | UCT_IFACE_PARAM_FIELD_RX_HEADROOM |

@@ -18,6 +18,8 @@ struct options {
     unsigned inline_size     = 32;
     std::size_t headroom = 0, alignment = 0;
     double rnr_timeout = 0, close_timeout = 0.001;
+    bool read = false, write = false, events = false; ///< what the device has
+    std::size_t rdma_size = 1u << 20;                 ///< largest one-sided operation
     uct_error_handler_t on_error = nullptr;
     void *arg                    = nullptr; ///< of on_error
 };
