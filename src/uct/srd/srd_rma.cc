@@ -279,9 +279,11 @@ bool rma_hello(iface *f, peer *p) noexcept
         return true; // a failed peer: the post says so
     }
     if (p->slow->hello_due == 0) {
-        peer_slow *s = f->peers.slow_get(p); // a fresh peer has one
-        s->hello_due = base::clock_now_ns() + f->hello_interval;
-        timer_arm(f, p, s->hello_due);
+        const base::time_ns due = base::clock_now_ns() + f->hello_interval;
+        if (peer_slow *s = f->peers.slow_get(p)) { // else no memory: timer_arm has it tried again
+            s->hello_due = due;
+        }
+        timer_arm(f, p, due);
         control_want(f, p, want_hello);
     }
     return false;

@@ -7,6 +7,8 @@
 #include <cstring>
 #include <gtest/gtest.h>
 #include <memory>
+#include <sys/resource.h>
+#include <unistd.h>
 #include <vector>
 
 using namespace srd;
@@ -303,6 +305,36 @@ TEST_F(srd_rma, the_first_operation_says_hello_and_waits_for_the_answer)
     answer_hello();
     EXPECT_EQ(uct_srd_ep_pending_add(&e_.super.super, &request_, 0), UCS_ERR_BUSY);
     EXPECT_EQ(put_short(e_), UCS_OK);
+}
+
+TEST_F(srd_rma, a_hello_that_finds_no_memory_is_tried_again)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    GTEST_SKIP() << "the sanitizer's allocator ends the process when there is none";
+#endif
+    const auto trial = [&] { // in a process of its own: it uses up all memory
+        ah_entry handle{};
+        p_->ah_ref = &handle; // known, and idle: its slow part was given back
+        p_->state  = peer_state::fresh;
+        f_->peers.slow_put_idle(p_);
+        const rlimit none{0, 0};
+        setrlimit(RLIMIT_DATA, &none);
+        setrlimit(RLIMIT_AS, &none);
+        static peer taken[2 * limits::slows_per_chunk];
+        for (std::size_t size = 65536; size >= 16; size /= 2) {
+            void *volatile last; // else the compiler may leave the calls out
+            do {
+                last = std::malloc(size);
+            } while (last != nullptr);
+        }
+        for (peer &one : taken) {
+            f_->peers.slow_get(&one);
+        }
+        const bool starved = f_->peers.slow_get(p_) == nullptr && p_->slow == &peer_slow_idle;
+        const bool retried = put(e_) == UCS_ERR_NO_RESOURCE && p_->retime && (p_->want & want_hello) && p_->in_work;
+        _exit(!starved ? 2 : retried ? 0 : 1);
+    };
+    EXPECT_EXIT(trial(), testing::ExitedWithCode(0), "");
 }
 
 TEST_F(srd_rma, one_peer_has_half_of_the_send_queue)
