@@ -335,22 +335,34 @@ bool fence_rma_over(iface *f, ep *e) noexcept
     return true;
 }
 
+namespace {
+
+/// Whether psn `a` is older than psn `b`, neither newer than `next`. Not is_before(): a fence may lie further back than half of
+/// the number space, if only messages followed it.
+bool is_older(base::seq32 next, base::seq32 a, base::seq32 b) noexcept
+{
+    return (next - a.raw()).raw() > (next - b.raw()).raw();
+}
+
+} // namespace
+
 bool fence_consumed_over(iface *f, ep *e) noexcept
 {
     if (!(e->fence_waits & fence_wait_consumed)) {
         return true;
     }
     peer *p                    = e->owner;
-    const base::seq32 consumed = p->tx.consumed();
+    const base::seq32 next     = p->tx.next();
+    const base::seq32 consumed = p->tx.consumed(); // never further back than a window and a grant
 
-    if (p->slow->asked && !is_before(consumed, p->slow->consumed_asked)) {
+    if (p->slow->asked && !is_older(next, consumed, p->slow->consumed_asked)) {
         f->peers.slow_get(p)->asked = false;
     }
-    if (!is_before(consumed, e->fence_psn)) {
+    if (!is_older(next, consumed, e->fence_psn)) {
         e->fence_waits &= static_cast<std::uint8_t>(~fence_wait_consumed);
         return true;
     }
-    if (p->slow->asked && !is_before(p->slow->consumed_asked, e->fence_psn)) {
+    if (p->slow->asked && !is_older(next, p->slow->consumed_asked, e->fence_psn)) {
         return false;
     }
     peer_slow *s = f->peers.slow_get(p);

@@ -460,6 +460,30 @@ TEST_F(srd_rma, a_later_fence_asks_again)
     }
 }
 
+TEST_F(srd_rma, a_fence_of_very_long_ago_holds_nothing_back)
+{
+    for (const std::uint32_t ago : {0x7fffffffu, 0x80000000u, 0x80000005u, 0xf0000000u}) {
+        ASSERT_EQ(am(e_), UCS_OK);
+        ASSERT_TRUE(p_->tx.credit(p_->tx.next(), p_->tx.next() + 16)); // consumed, as all before it
+        complete_all();
+        e_.fence_psn   = p_->tx.next() - ago;
+        e_.fence_waits = fence_wait_consumed;
+        EXPECT_TRUE(fence_consumed_over(f_.get(), &e_)) << ago;
+        EXPECT_EQ(e_.fence_waits, 0);
+    }
+    EXPECT_TRUE(device_.got.empty()); // and asks nothing
+    // A question of then does not stand for one of now.
+    ASSERT_EQ(am(e_), UCS_OK);
+    peer_slow *s      = f_->peers.slow_get(p_);
+    s->asked          = true;
+    s->consumed_asked = p_->tx.next() - 0x80000005u;
+    fence(e_);
+    device_.got.clear();
+    EXPECT_FALSE(fence_consumed_over(f_.get(), &e_));
+    EXPECT_FALSE(fence_consumed_over(f_.get(), &e_));
+    EXPECT_EQ(device_.got.size(), 1u);
+}
+
 TEST_F(srd_rma, the_question_waits_for_a_place_in_the_window)
 {
     ASSERT_EQ(am(e_), UCS_OK);
