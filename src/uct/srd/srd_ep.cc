@@ -122,13 +122,14 @@ void pending_append(ep *e, uct_pending_req_t *req) noexcept
 }
 
 /// Calls the oldest request of one endpoint. True if it went on: the endpoint may get another turn.
-bool pending_dispatch_one(ep *e) noexcept
+bool pending_dispatch_one(iface *f, ep *e) noexcept
 {
     uct_pending_req_t *req = e->pending_head;
 
     e->gate &= static_cast<std::uint8_t>(~gate_pending); // posts from inside are in turn
     e->in_turn    = true;
     e->turn_epoch = epoch_of(req);
+    e->turn_total = f->fence_epoch + e->fence_epoch;
     // Off the queue before the call: a request that says OK may already be freed.
     e->pending_head = next_of(req);
     if (e->pending_head == nullptr) {
@@ -297,7 +298,7 @@ unsigned pending_dispatch(iface *f) noexcept
             continue;
         }
         ++called;
-        const bool went_on = pending_dispatch_one(e);
+        const bool went_on = pending_dispatch_one(f, e);
         if (e->pending_head == nullptr) {
             ring_remove(f, e);
         }

@@ -60,6 +60,7 @@ struct ep {
     std::uint8_t fence_waits;       ///< fence_wait bits: what its latest fence still waits for
     bool in_turn;                   ///< inside a queued request's function: its posts are as old as turn_epoch
     std::uint32_t turn_epoch;       ///< fence epoch when that request was queued
+    std::uint32_t turn_total;       ///< sum of both fence epochs when its function was called: past it, that sum counts
     std::uint32_t fence_epoch;      ///< raised by ep_fence
     std::uint32_t fence_seen;       ///< sum of both fence epochs when it last looked
     std::uint8_t fence_turn;        ///< group of one-sided operations that was current at its latest fence

@@ -301,7 +301,8 @@ void fence_raise(ep *e) noexcept
 
 void fence_observe(const iface *f, ep *e) noexcept
 {
-    const std::uint32_t epoch = e->in_turn ? e->turn_epoch : f->fence_epoch + e->fence_epoch;
+    const std::uint32_t total = f->fence_epoch + e->fence_epoch;
+    const std::uint32_t epoch = e->in_turn && total == e->turn_total ? e->turn_epoch : total; // a fence inside a turn is new
 
     if (e->fence_seen != epoch) {
         e->fence_seen = epoch;

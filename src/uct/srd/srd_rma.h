@@ -29,7 +29,8 @@
  *   RMA-2  while that is not 0, the peer's window is held: every active message passes tx_admit.
  *   RMA-3  nothing one-sided is posted before the peer has answered hello: its device would refuse us (status 14).
  *   RMA-4  one peer's one-sided operations hold at most half of the send queue.
- *   RMA-5  epochs compared on one endpoint never go back: its queue is in order, and nothing passes it.
+ *   RMA-5  epochs compared on one endpoint do not go back: its queue is in order, and nothing passes it. Except after a fence
+ *          inside a turn: then an older request in the queue is fenced once more, which only waits for more.
  */
 #pragma once
 

@@ -590,6 +590,41 @@ TEST_F(srd_rma, a_fence_inside_a_queued_request_holds_what_the_request_posts_aft
     EXPECT_EQ(am(e_), UCS_OK);
 }
 
+TEST_F(srd_rma, a_fence_of_the_interface_inside_a_queued_request_holds_too)
+{
+    struct queued : uct_pending_req_t {
+        srd_rma *test;
+        bool fences;
+        ucs_status_t first = UCS_OK, second = UCS_OK;
+    } requests[2]{};
+    p_->state = peer_state::fresh;
+    for (queued &r : requests) {
+        r.test   = this;
+        r.fences = &r == &requests[0];
+        r.func   = [](uct_pending_req_t *self) {
+            auto *q  = static_cast<queued *>(self);
+            q->first = q->test->put(q->test->e_);
+            if (q->fences) {
+                q->test->fence_all();
+                q->second = q->test->put(q->test->e_);
+            }
+            return q->first == UCS_INPROGRESS ? UCS_OK : q->first;
+        };
+        EXPECT_EQ(put(e_), UCS_ERR_NO_RESOURCE);
+        ASSERT_EQ(uct_srd_ep_pending_add(&e_.super.super, &r, 0), UCS_OK);
+    }
+    fence_all(); // after both were queued
+    answer_hello();
+    pending_dispatch(f_.get());
+    EXPECT_EQ(requests[0].first, UCS_INPROGRESS);
+    EXPECT_EQ(requests[0].second, UCS_ERR_NO_RESOURCE);
+    complete_all();
+    pending_dispatch(f_.get()); // the older request behind it is not stuck
+    EXPECT_EQ(requests[1].first, UCS_INPROGRESS);
+    complete_all();
+    EXPECT_EQ(put(e_), UCS_INPROGRESS);
+}
+
 TEST_F(srd_rma, a_fence_with_nothing_outstanding_costs_nothing)
 {
     for (int i = 0; i < 600; ++i) { // past the wrap of the group's number
