@@ -375,7 +375,11 @@ extern "C" ucs_status_t uct_srd_ep_create(const uct_ep_params_t *params, uct_ep_
         std::free(e);
         return status;
     }
-    e->fence_seen = f->fence_epoch; // it has posted nothing yet
+    // It has posted nothing yet, but what others posted to the peer before a fence of the interface comes first for it, too.
+    e->fence_seen = f->fence_epoch;
+    if (!p->tx.empty() || p->tx.consumed() != p->tx.next()) {
+        --e->fence_seen;
+    }
     peer_attach(p, e);
     ++f->ep_count;
     *ep_p = &e->super.super;
