@@ -109,7 +109,8 @@ bool is_refusal(const op *o) noexcept
            o->ref.buf->payload[0] == static_cast<unsigned char>(wire::nak_reason::no_address_handle);
 }
 
-void control_finished(iface *f, op *o) noexcept
+/// `again`: what else is owed to the peer may follow now.
+void control_finished(iface *f, op *o, bool again) noexcept
 {
     tx_buf *buf        = o->ref.buf;
     peer *p            = o->owner;
@@ -121,7 +122,7 @@ void control_finished(iface *f, op *o) noexcept
     ++f->tx.control_free;
     --p->control_in_flight;
     f->ops.put(o);
-    if (p->want != 0 && p->ah != nullptr) {
+    if (again && p->want != 0 && p->ah != nullptr) {
         control_want(f, p, 0); // what its share of the slots did not allow before
     }
 }
@@ -264,7 +265,7 @@ void control_complete(iface *f, op *o) noexcept
     peer *p = o->owner;
 
     p->heard_at = static_cast<std::uint16_t>(base::clock_now_ns() / base::sec(1));
-    control_finished(f, o);
+    control_finished(f, o, true);
 }
 
 void control_complete_error(iface *f, op *o, const error_meaning &e, std::uint32_t device_status) noexcept
@@ -272,9 +273,11 @@ void control_complete_error(iface *f, op *o, const error_meaning &e, std::uint32
     peer *p         = o->owner;
     const auto type = static_cast<wire::control>(wire::imm_id(o->imm));
     const bool again = !is_refusal(o); // its timer repeats that
+    const bool over  = f->closing || p->state == peer_state::failed;
 
-    control_finished(f, o);
-    if (f->closing || p->state == peer_state::failed) {
+    // Not ready for this message is not ready for the others that are owed: the timer brings them back, too.
+    control_finished(f, o, over || e.whose != fault::not_ready);
+    if (over) {
         return;
     }
     switch (e.whose) {

@@ -232,6 +232,34 @@ TEST_F(srd_control, a_few_stuck_peers_leave_slots_for_the_others)
     EXPECT_EQ(fake_queue::posted.back()->owner, stuck[0]);
 }
 
+TEST_F(srd_control, a_refused_message_holds_back_the_others_until_the_timer)
+{
+    peer *p  = peer_of(7);
+    p->state = peer_state::open;
+    error_meaning not_ready{};
+    not_ready.whose = fault::not_ready;
+
+    control_want(f_.get(), p, want_credit | want_probe);
+    control_run(f_.get());
+    ASSERT_EQ(fake_queue::posted.size(), 2u); // most slots are free: two
+    control_want(f_.get(), p, want_nak);
+    control_run(f_.get());
+    ASSERT_EQ(fake_queue::posted.size(), 2u); // its share is used
+    control_complete_error(f_.get(), fake_queue::posted[0], not_ready, 10);
+    EXPECT_TRUE(p->want & want_credit);
+    EXPECT_NE(p->slow->timer_due, 0u);
+    EXPECT_FALSE(p->in_work);
+    control_run(f_.get());
+    EXPECT_EQ(fake_queue::posted.size(), 2u);
+    EXPECT_FALSE(f_->attention & attend_work); // a program may sleep until the timer
+    const base::time_ns limit = base::clock_now_ns() + base::sec(5);
+    while (fake_queue::posted.size() == 2 && base::clock_now_ns() < limit) { // the back-off is 50 us
+        control_tick(f_.get());
+        control_run(f_.get());
+    }
+    EXPECT_EQ(fake_queue::posted.size(), 3u);
+}
+
 TEST_F(srd_control, a_failed_peer_is_remembered_a_while_and_then_forgotten)
 {
     peer *p         = peer_of(7);
