@@ -18,9 +18,6 @@ namespace {
 /// What is due this soon is waited for by polling: setting a timer and sleeping takes longer.
 constexpr base::time_ns sleep_min = base::us(20);
 
-/// Endpoints looked at before "one of them may be able to go on" is assumed.
-constexpr unsigned pending_looked_at = 64;
-
 void timer_set(event_source &e, base::time_ns at) noexcept
 {
     itimerspec when{};
@@ -61,13 +58,12 @@ bool drain_channel(event_source &e) noexcept
     return errno == EAGAIN || errno == EWOULDBLOCK;
 }
 
-/// Whether a queued request could be sent now. All others wait for a completion, a message or a timer.
+/// Whether a queued request could be sent now. All others wait for a completion, a message or a timer. All endpoints are
+/// asked, however many: a program that must not sleep while a hundred of them wait could as well poll.
 bool pending_can_go_on(iface *f) noexcept
 {
-    ep *e = f->pending_ring;
-
-    for (unsigned i = 0; e != nullptr; e = e->pending_next) {
-        if (ep_reasons_gone(f, e) || ++i == pending_looked_at) {
+    for (ep *e = f->pending_ring; e != nullptr; e = e->pending_next) {
+        if (ep_reasons_gone(f, e)) {
             return true;
         }
         if (e->pending_next == f->pending_ring) {

@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
+#include <vector>
 
 using namespace srd;
 
@@ -122,6 +123,27 @@ TEST_F(srd_event, a_queued_request_forbids_sleep_only_if_it_could_be_sent)
     EXPECT_TRUE(event_work_is_due(f_.get(), base::sec(1)));
     uct_srd_ep_pending_purge(&e_.super.super, nullptr, nullptr);
     EXPECT_FALSE(event_work_is_due(f_.get(), base::sec(1)));
+}
+
+TEST_F(srd_event, however_many_endpoints_wait_they_are_all_asked)
+{
+    constexpr int ep_count = 200;
+    std::vector<ep> eps(ep_count);
+    std::vector<uct_pending_req_t> requests(ep_count);
+
+    f_->tx.sq_free = 0;
+    for (int i = 0; i < ep_count; ++i) {
+        eps[i].super.super.iface = &f_->super.super;
+        eps[i].owner             = p_;
+        eps[i].reasons           = reason_queue;
+        ASSERT_EQ(uct_srd_ep_pending_add(&eps[i].super.super, &requests[i], 0), UCS_OK);
+    }
+    EXPECT_FALSE(event_work_is_due(f_.get(), base::sec(1)));
+    eps[ep_count - 1].reasons = 0; // the last one can go on
+    EXPECT_TRUE(event_work_is_due(f_.get(), base::sec(1)));
+    for (ep &e : eps) {
+        uct_srd_ep_pending_purge(&e.super.super, nullptr, nullptr);
+    }
 }
 
 TEST_F(srd_event, what_becomes_due_while_asleep_sets_the_timer)
