@@ -27,7 +27,7 @@ void set_up()
     FUZZ_CHECK(ucs_async_context_create(UCS_ASYNC_MODE_POLL, &async) == UCS_OK, "no async context");
     FUZZ_CHECK(uct_worker_create(async, UCS_THREAD_MODE_SINGLE, &worker) == UCS_OK, "no worker");
     setenv("UCX_SRD_EVENTS", "n", 1);
-    FUZZ_CHECK(ucs_config_parser_fill_opts(&defaults, uct_srd_iface_config_table, "UCX_", "SRD_", 0) == UCS_OK, "no settings");
+    FUZZ_CHECK(srd::config_fill(&defaults, uct_srd_iface_config_table, sizeof(defaults), "SRD_") == UCS_OK, "no settings");
 }
 
 node::node(const fake::gid_bytes &gid, const options &o) : device(gid), opts(o)

@@ -224,6 +224,24 @@ inline ucs_status_t rcache_get(ucs_rcache_t *rcache, void *address, size_t size,
 #endif
 }
 
+// --- settings --------------------------------------------------------------------------------------------------------------
+
+/// Reads a table of settings as libuct does; for programs that make an interface without it.
+inline ucs_status_t config_fill(void *settings, ucs_config_field_t *table, size_t size, const char *prefix) noexcept
+{
+#if UCX_SRD_ABI == 1131
+    (void)size;
+    return ucs_config_parser_fill_opts(settings, table, "UCX_", prefix, 0);
+#else
+    ucs_config_global_list_entry_t entry = {};
+    entry.name   = prefix;
+    entry.prefix = prefix;
+    entry.table  = table;
+    entry.size   = size;
+    return ucs_config_parser_fill_opts(settings, &entry, "UCX_", 0);
+#endif
+}
+
 // --- interface and endpoint ------------------------------------------------------------------------------------------------
 
 /// Is this address one of ours to reach? Sizes are SIZE_MAX where UCX does not tell them.
