@@ -316,8 +316,9 @@ peer *control_resolve(iface *f, std::uint32_t imm, const wire::long_header &h, s
         }
     }
     peer *p = f->peers.find(h.gid, qpn, h.qkey);
-    if (p == nullptr || p->epoch_remote == 0) {
-        // Nobody, or a new life of ours that has not heard the peer: the message may be from the life that we gave up.
+    if (p == nullptr || p->epoch_remote != h.epoch) {
+        // The message may be from a life that we gave up. That is said also while we hear another life of the sender: which of
+        // the two is the newer one, we cannot know, and one that lives must not wait for us for ever.
         peer *dead = f->peers.find_failed(h.gid, qpn, h.qkey, h.epoch);
         if (dead != nullptr) {
             if (!gave_up_too) {
@@ -325,8 +326,10 @@ peer *control_resolve(iface *f, std::uint32_t imm, const wire::long_header &h, s
             }
             return drop(counter::rx_dropped_stale);
         }
-    } else if (p->epoch_remote != 0 && p->epoch_remote != h.epoch) {
-        if (h.epoch == p->slow->epoch_past || f->peers.find_failed(h.gid, qpn, h.qkey, h.epoch) != nullptr) {
+    }
+    if (p != nullptr && p->epoch_remote != 0 && p->epoch_remote != h.epoch) {
+        // A life of the sender's that is over says nothing of the one that we hear, unless it means the same life of ours.
+        if (h.epoch == p->slow->epoch_past || (gave_up_too && h.known_epoch != f->peers.epoch_local(p))) {
             return drop(counter::rx_dropped_stale);
         }
         const std::uint32_t past = p->epoch_remote;

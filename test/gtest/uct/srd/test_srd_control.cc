@@ -129,6 +129,36 @@ TEST_F(srd_control, two_lives_that_failed_each_other_fall_silent)
     EXPECT_EQ(dead->want & want_nak, 0);
 }
 
+TEST_F(srd_control, a_life_that_an_older_one_displaced_is_told)
+{
+    peer *p = resolve(0, header(2, 0)); // the second life is heard first
+    ASSERT_NE(p, nullptr);
+    p->ah       = reinterpret_cast<ibv_ah *>(this);
+    peer *older = resolve(0, header(1, 0)); // then a late message of the first one
+    ASSERT_NE(older, nullptr);
+    ASSERT_NE(older, p);
+    EXPECT_EQ(p->state, peer_state::failed);
+    EXPECT_EQ(p->want & want_nak, 0);
+
+    EXPECT_EQ(resolve(0, header(2, 0)), nullptr);
+    EXPECT_TRUE(p->want & want_nak); // else it would wait for ever
+    EXPECT_NE(older->state, peer_state::failed);
+}
+
+TEST_F(srd_control, a_refusal_of_another_life_of_ours_fails_nobody)
+{
+    peer *p         = peer_of(7);
+    p->epoch_remote = 77;
+    const std::uint32_t ours = f_->peers.epoch_local(p);
+
+    EXPECT_EQ(resolve(control_imm(wire::control::nak), header(78, ours + 1)), nullptr);
+    EXPECT_EQ(resolve(control_imm(wire::control::nak), header(78, 0)), nullptr);
+    EXPECT_EQ(p->state, peer_state::fresh);
+    EXPECT_EQ(p->epoch_remote, 77u);
+    EXPECT_NE(resolve(control_imm(wire::control::nak), header(78, 0x1234)), p);
+    EXPECT_EQ(p->state, peer_state::fresh);
+}
+
 TEST_F(srd_control, a_living_peer_is_told_that_we_gave_it_up_and_a_gone_one_is_not)
 {
     peer *lives = peer_of(7), *gone = peer_of(8), *gave_up = peer_of(9);
