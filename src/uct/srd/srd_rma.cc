@@ -171,7 +171,7 @@ bool rma_unknown(iface *f, op *o) noexcept
 {
     peer *p = o->owner;
 
-    if (o->length >= unknown_retries_max || o->cancelled) {
+    if (o->length >= unknown_retries_max) {
         return false;
     }
     const unsigned doublings = o->length < 8 ? o->length : 8;
@@ -238,6 +238,10 @@ ucs_status_t rma_error(iface *f, op *o, const error_meaning &e, std::uint32_t de
     constexpr std::uint32_t status_unknown_initiator = 14; // HA-10
     peer *p                                          = o->owner;
 
+    if (device_status == status_unknown_initiator && o->cancelled) {
+        count(f, counter::tx_failed);
+        return UCS_ERR_CANCELED; // certainly not done: nothing is lost, and the peer's other endpoints go on
+    }
     if (device_status == status_unknown_initiator && rma_unknown(f, o)) {
         count(f, counter::rma_unknown);
         return UCS_INPROGRESS;

@@ -711,6 +711,20 @@ TEST_F(srd_rma, a_target_that_forgot_us_is_told_again_and_the_operation_repeated
     EXPECT_EQ(outstanding(), 0u);
 }
 
+TEST_F(srd_rma, a_cancelled_operation_of_a_target_that_forgot_us_fails_nothing_else)
+{
+    told t, flushed;
+    ASSERT_EQ(put(e_, &t), UCS_INPROGRESS);
+    ASSERT_EQ(uct_srd_ep_flush(&e_.super.super, UCT_FLUSH_FLAG_CANCEL, &flushed), UCS_INPROGRESS);
+    complete(last(), 14);
+    EXPECT_EQ(t.calls, 1);
+    EXPECT_EQ(t.status, UCS_ERR_CANCELED);
+    EXPECT_EQ(flushed.calls, 1);
+    EXPECT_EQ(p_->state, peer_state::open);
+    EXPECT_EQ(outstanding(), 0u);
+    EXPECT_EQ(put(other_), UCS_INPROGRESS);
+}
+
 TEST_F(srd_rma, a_target_that_never_knows_us_is_given_up)
 {
     ASSERT_EQ(put(e_), UCS_INPROGRESS);
