@@ -22,8 +22,9 @@ struct unpacking {
 };
 static_assert(sizeof(unpacking) <= sizeof(tx_buf::headroom));
 
-/// How often status 14 is answered with another hello before it counts as an error: 50 us doubling to 13 ms, 0.1 s in all.
-constexpr std::uint16_t unknown_retries_max = 16;
+/// How often status 14 is answered with another hello before it counts as an error: 50 us doubling to 13 ms, 5 s in all. The
+/// answer needs the target's program, which may compute for a while.
+constexpr std::uint16_t unknown_retries_max = 400;
 
 constexpr bool is_read(op_kind kind) noexcept { return kind >= op_kind::get_buf; }
 constexpr bool is_buffered(op_kind kind) noexcept { return kind == op_kind::put_buf || kind == op_kind::get_buf; }
