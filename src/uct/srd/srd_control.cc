@@ -172,7 +172,8 @@ bool control_retime(iface *f, peer *p) noexcept
     return true;
 }
 
-/// Pays what is owed to one peer, as far as slots go. False: it must wait in the list.
+/// Pays what is owed to one peer, as far as slots go. False: it must wait in the list. What waits for a place in the send queue
+/// holds back no control message, which has its own.
 bool control_pay(iface *f, peer *p, unsigned &ah_budget, unsigned &told) noexcept
 {
     if (p->retime && !control_retime(f, p)) [[unlikely]] {
@@ -184,18 +185,16 @@ bool control_pay(iface *f, peer *p, unsigned &ah_budget, unsigned &told) noexcep
     }
     if (p->state == peer_state::failed) {
         p->want &= want_nak;
-    } else if (p->want & want_repost) {
-        if (!tx_repost(f, p)) {
-            return false;
-        }
+    } else if ((p->want & want_repost) && tx_repost(f, p)) {
         p->want &= static_cast<std::uint8_t>(~want_repost);
     }
-    if (p->want == 0) {
-        return true;
+    const bool reposted = !(p->want & want_repost);
+    if ((p->want & static_cast<std::uint8_t>(~want_repost)) == 0) {
+        return reposted;
     }
     if (p->ah == nullptr) {
         if (p->in_timers) {
-            return true; // there was none for it a moment ago: not before the timer
+            return reposted; // there was none for it a moment ago: not before the timer
         }
         if (ah_budget == 0) {
             return false;
@@ -216,13 +215,13 @@ bool control_pay(iface *f, peer *p, unsigned &ah_budget, unsigned &told) noexcep
             continue;
         }
         if (share_is_used(f, p)) {
-            return true; // control_finished brings it back
+            return reposted; // control_finished brings it back
         }
         if (!control_send(f, p, d.type)) {
             return false;
         }
     }
-    return true;
+    return reposted;
 }
 
 } // namespace
@@ -238,6 +237,22 @@ void control_want(iface *f, peer *p, std::uint8_t want) noexcept
             event_reschedule(f, 0);
         }
     }
+}
+
+bool control_can_go_on(iface *f) noexcept
+{
+    if (f->tx.sq_free != 0) {
+        return !f->work.empty();
+    }
+    // A full send queue: who waits only to send again waits for a completion, which wakes.
+    peer_table::work_list looked_at;
+    bool found = false;
+    while (peer *p = f->peers.work_pop(f->work)) {
+        found |= p->want != want_repost || p->retime || p->state == peer_state::failed;
+        f->peers.work_push(looked_at, p);
+    }
+    f->work = looked_at;
+    return found;
 }
 
 unsigned control_run(iface *f) noexcept

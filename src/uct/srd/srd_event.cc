@@ -143,7 +143,7 @@ bool event_work_is_due(iface *f, base::time_ns now) noexcept
         return true;
     }
     // In this order: to ask whether a request could go on may make a debt, a hello for one-sided operations.
-    if (((f->attention & attend_pending) && pending_can_go_on(f)) || (f->attention & attend_work)) {
+    if (((f->attention & attend_pending) && pending_can_go_on(f)) || ((f->attention & attend_work) && control_can_go_on(f))) {
         return true;
     }
     const base::time_ns due = event_deadline(f);

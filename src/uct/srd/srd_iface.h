@@ -299,6 +299,8 @@ void rx_set_attention(peer *p) noexcept;
 // --- srd_control.cc ------------------------------------------------------------------------------------------------------
 /// Something is owed to the peer; sent from the next progress call on.
 void control_want(iface *f, peer *p, std::uint8_t want) noexcept;
+/// Whether any of it could be done now. All others wait for a completion or a timer.
+bool control_can_go_on(iface *f) noexcept;
 /// Returns how many endpoints were told of their failure.
 unsigned control_run(iface *f) noexcept;
 void control_complete(iface *f, op *o) noexcept;

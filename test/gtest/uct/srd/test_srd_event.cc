@@ -146,6 +146,22 @@ TEST_F(srd_event, however_many_endpoints_wait_they_are_all_asked)
     }
 }
 
+TEST_F(srd_event, what_only_waits_for_a_place_in_the_send_queue_allows_sleep)
+{
+    f_->tx.sq_free = 0;
+    control_want(f_.get(), p_, want_repost);
+    control_want(f_.get(), peer_2_, want_repost);
+    EXPECT_FALSE(event_work_is_due(f_.get(), base::sec(1))); // a completion gives a place back, and wakes
+    control_want(f_.get(), peer_2_, want_credit);
+    EXPECT_TRUE(event_work_is_due(f_.get(), base::sec(1)));
+    peer_2_->want  = want_repost;
+    f_->tx.sq_free = 1;
+    EXPECT_TRUE(event_work_is_due(f_.get(), base::sec(1)));
+    EXPECT_EQ(f_->peers.work_pop(f_->work), p_); // looking at the list changed nothing
+    EXPECT_EQ(f_->peers.work_pop(f_->work), peer_2_);
+    EXPECT_EQ(f_->peers.work_pop(f_->work), nullptr);
+}
+
 TEST_F(srd_event, what_becomes_due_while_asleep_sets_the_timer)
 {
     const base::time_ns now = base::clock_now_ns();
