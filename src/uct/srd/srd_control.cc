@@ -11,6 +11,8 @@
  *
  * Control has send queue slots and buffers of its own (IFC-2). Address handles are created a few at a time, because each
  * is an admin command of the device and a burst of new senders must not stall the senders that are known.
+ * Questions (probes, and hellos to peers never heard), to which a dead host does not answer and which then
+ * hold a slot until the device gives up, may take half of them: the living go on while a host of a hundred peers dies.
  */
 #include "uct/srd/srd_iface.h"
 
@@ -109,6 +111,14 @@ bool is_refusal(const op *o) noexcept
            o->ref.buf->payload[0] == static_cast<unsigned char>(wire::nak_reason::no_address_handle);
 }
 
+/// Asks whether the peer lives, or whether there is one: nothing else depends on it being sent now.
+bool is_question(const peer *p, std::uint8_t want) noexcept
+{
+    return want == want_probe || (want == want_hello && p->epoch_remote == 0);
+}
+
+bool questions_may_go(const iface *f) noexcept { return f->tx.control_free > limits::control_slots / 2; }
+
 /// `again`: what else is owed to the peer may follow now.
 void control_finished(iface *f, op *o, bool again) noexcept
 {
@@ -122,6 +132,9 @@ void control_finished(iface *f, op *o, bool again) noexcept
     ++f->tx.control_free;
     --p->control_in_flight;
     f->ops.put(o);
+    if (!f->questions.empty() && questions_may_go(f)) {
+        f->attention |= attend_work;
+    }
     if (again && p->want != 0 && p->ah != nullptr) {
         control_want(f, p, 0); // what its share of the slots did not allow before
     }
@@ -210,6 +223,7 @@ bool control_pay(iface *f, peer *p, unsigned &ah_budget, unsigned &told) noexcep
             return true;
         }
     }
+    bool held_back = false;
     for (const debt &d : debts) {
         if (!(p->want & d.want)) {
             continue;
@@ -217,9 +231,15 @@ bool control_pay(iface *f, peer *p, unsigned &ah_budget, unsigned &told) noexcep
         if (share_is_used(f, p)) {
             return reposted; // control_finished brings it back
         }
-        if (!control_send(f, p, d.type)) {
+        if (is_question(p, d.want) && !questions_may_go(f)) {
+            held_back = true;
+        } else if (!control_send(f, p, d.type)) {
             return false;
         }
+    }
+    if (held_back && reposted && !p->in_work) {
+        p->in_work = true;
+        f->peers.work_push(f->questions, p);
     }
     return reposted;
 }
@@ -236,11 +256,21 @@ void control_want(iface *f, peer *p, std::uint8_t want) noexcept
         if (f->event.armed) [[unlikely]] {
             event_reschedule(f, 0);
         }
+    } else if (!f->questions.empty() && ((p->want & ~(want_probe | want_hello)) != 0 || p->retime)) {
+        // It may be among those that wait with a question. A list cannot be left in the middle: all of them are looked at again.
+        f->peers.work_append(f->work, f->questions);
+        f->attention |= attend_work;
+        if (f->event.armed) [[unlikely]] {
+            event_reschedule(f, 0);
+        }
     }
 }
 
 bool control_can_go_on(iface *f) noexcept
 {
+    if (!f->questions.empty() && questions_may_go(f)) {
+        return true;
+    }
     if (f->tx.sq_free != 0) {
         return !f->work.empty();
     }
@@ -260,6 +290,9 @@ unsigned control_run(iface *f) noexcept
     unsigned ah_budget = limits::ah_creations_per_turn;
     unsigned told      = 0;
 
+    for (unsigned free = f->tx.control_free; free > limits::control_slots / 2 && !f->questions.empty(); --free) {
+        f->peers.work_push(f->work, f->peers.work_pop(f->questions));
+    }
     for (unsigned turn = 0; turn < limits::control_per_turn; ++turn) {
         peer *p = work_pop(f);
         if (p == nullptr) {
@@ -269,7 +302,7 @@ unsigned control_run(iface *f) noexcept
             control_want(f, p, 0);
         }
     }
-    if (f->work.empty()) {
+    if (f->work.empty() && (f->questions.empty() || !questions_may_go(f))) {
         f->attention &= static_cast<std::uint8_t>(~attend_work);
     }
     return told;

@@ -160,6 +160,7 @@ struct iface {
     base::time_ns activity_at = 0;     ///< when it began
     std::uint32_t fence_epoch = 0;     ///< raised by iface_fence
     peer_table::work_list work;        ///< peers that are owed something
+    peer_table::work_list questions;   ///< peers that are owed only what waits until half of the control slots are free
     peer *timers    = nullptr;         ///< peers with an armed timer, in no order
     base::time_ns timer_min = 0;       ///< not after the earliest of them; means nothing without any
     std::uint32_t ep_count  = 0;       ///< endpoints

@@ -274,6 +274,20 @@ peer *peer_table::work_pop(work_list &list) noexcept
     return p;
 }
 
+void peer_table::work_append(work_list &list, work_list &more) noexcept
+{
+    if (more.empty()) {
+        return;
+    }
+    if (list.empty()) {
+        list.head = more.head;
+    } else {
+        links_[list.tail].work = more.head;
+    }
+    list.tail = more.tail;
+    more      = {};
+}
+
 std::size_t peer_table::memory() const noexcept
 {
     std::size_t bytes = capacity_ * (sizeof(peer) + sizeof(links));

@@ -204,6 +204,8 @@ public:
     };
     void work_push(work_list &list, peer *p) noexcept;
     peer *work_pop(work_list &list) noexcept;
+    /// All of `more` follow the peers of `list`; `more` is empty then.
+    void work_append(work_list &list, work_list &more) noexcept;
 
     std::uint32_t slots_used() const noexcept { return used_; }
     std::uint32_t live() const noexcept { return live_; }

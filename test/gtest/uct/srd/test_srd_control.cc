@@ -262,6 +262,51 @@ TEST_F(srd_control, a_few_stuck_peers_leave_slots_for_the_others)
     EXPECT_EQ(fake_queue::posted.back()->owner, stuck[0]);
 }
 
+TEST_F(srd_control, a_host_that_died_does_not_take_all_slots)
+{
+    constexpr int dead_count = 40;
+    std::vector<peer *> dead;
+
+    for (std::uint16_t i = 0; i < dead_count; ++i) {
+        dead.push_back(peer_of(static_cast<std::uint16_t>(100 + i)));
+        dead[i]->state = peer_state::open;
+        control_want(f_.get(), dead[i], want_probe);
+    }
+    for (int turn = 0; turn < 10; ++turn) {
+        control_run(f_.get());
+    }
+    EXPECT_EQ(f_->tx.control_free, limits::control_slots / 2);
+    EXPECT_FALSE(f_->attention & attend_work); // what is held back does not keep a program from sleeping
+    EXPECT_FALSE(event_work_is_due(f_.get(), base::sec(0)));
+
+    peer *alive  = peer_of(50);
+    alive->state = peer_state::open;
+    control_want(f_.get(), alive, want_credit);
+    control_run(f_.get());
+    EXPECT_EQ(alive->control_in_flight, 1u);
+    // Another debt to one that waits with its question is paid too.
+    control_want(f_.get(), dead[dead_count - 1], want_credit);
+    for (int turn = 0; turn < 10; ++turn) {
+        control_run(f_.get());
+    }
+    EXPECT_EQ(dead[dead_count - 1]->control_in_flight, 1u);
+    EXPECT_FALSE(f_->attention & attend_work);
+
+    // Each answer lets others ask, until all have.
+    for (std::size_t i = 0; i < fake_queue::posted.size(); ++i) { // grows
+        control_complete(f_.get(), fake_queue::posted[i]);
+        for (int turn = 0; turn < 10; ++turn) {
+            control_run(f_.get());
+        }
+    }
+    EXPECT_EQ(fake_queue::posted.size(), dead_count + 2u);
+    EXPECT_EQ(f_->tx.control_free, limits::control_slots);
+    for (const peer *p : dead) {
+        EXPECT_EQ(p->want & want_probe, 0);
+        EXPECT_FALSE(p->in_work);
+    }
+}
+
 TEST_F(srd_control, a_refused_message_holds_back_the_others_until_the_timer)
 {
     peer *p  = peer_of(7);
