@@ -363,6 +363,29 @@ void close_queues(iface *f) noexcept
     event_fini(f);
 }
 
+/// Owes BYE to everybody who can be told and was not. False: messages that nobody waits for are still under way to some, a
+/// fence's question or what was withdrawn.
+bool owe_byes(iface *f) noexcept
+{
+    bool all = true;
+
+    for (std::uint32_t slot = 0; slot < f->peers.slots_used(); ++slot) {
+        peer *p = f->peers.at(slot);
+        const bool talked = p->state == peer_state::open ||
+                            (p->state == peer_state::fresh && p->ah != nullptr && p->tx.next() != base::seq32(0));
+        if (!f->peers.is_live(p) || !talked || p->bye_received || p->bye_owed) {
+            continue;
+        }
+        if (p->tx.empty()) {
+            p->bye_owed = true;
+            control_want(f, p, want_bye);
+        } else {
+            all = false;
+        }
+    }
+    return all;
+}
+
 /// Waits, bounded, until nothing is in the send queue and everybody who can be told knows that we go.
 void say_goodbye(iface *f) noexcept
 {
@@ -378,18 +401,8 @@ void say_goodbye(iface *f) noexcept
         if (f->tx.outstanding != 0) {
             continue;
         }
-        if (!told) {
-            told = true;
-            for (std::uint32_t slot = 0; slot < f->peers.slots_used(); ++slot) {
-                peer *p = f->peers.at(slot);
-                const bool talked = p->state == peer_state::open ||
-                                    (p->state == peer_state::fresh && p->ah != nullptr && p->tx.next() != base::seq32(0));
-                if (f->peers.is_live(p) && talked && p->tx.empty() && !p->bye_received) {
-                    control_want(f, p, want_bye);
-                }
-            }
-        }
-        if (f->work.empty() && f->tx.control_free == limits::control_slots) {
+        told = told || owe_byes(f);
+        if (told && f->work.empty() && f->tx.control_free == limits::control_slots) {
             return;
         }
     }

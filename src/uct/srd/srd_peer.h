@@ -130,6 +130,7 @@ struct alignas(64) peer {
     bool in_timers : 1         = false;
     bool answered : 1          = false;     ///< nonce_answer was answered
     bool bye_received : 1      = false;
+    bool bye_owed : 1          = false;     ///< closing: it is told, once
     bool retime : 1            = false;     ///< a timer could not be armed for want of memory: to be tried again
     std::uint32_t epoch_remote = 0;         ///< the peer's life; 0 = not heard yet
     std::uint16_t heard_at     = 0;         ///< seconds, low half: the last time the peer was known to live; coarse
