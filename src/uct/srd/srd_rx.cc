@@ -107,6 +107,10 @@ void rx_deliver_any(iface *f, peer *p, rx_desc *d) noexcept
             return; // the handler invalidated the endpoint
         }
     }
+    if (!p->credit.covers(p->rx.expected() - 1u)) [[unlikely]] { // attention comes before the limit does
+        peer_fail(f, p, UCS_ERR_IO_ERROR, "protocol violation", "the peer sent beyond its credits", 0);
+        return;
+    }
     if (p->rx.held() == 0 && p->rx.has_ring()) {
         auto *ring        = p->rx.detach();
         ring->next_free   = f->rx.rings;
