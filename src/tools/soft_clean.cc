@@ -1,6 +1,8 @@
 /* See soft_clean.h. */
 #include "tools/soft_clean.h"
 
+#include "softefa/observe/names.h"
+
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -16,34 +18,8 @@ namespace tools {
 
 namespace {
 
-bool starts_with(const std::string &text, const char *start)
-{
-    return text.rfind(start, 0) == 0;
-}
-
-/// "<16 hex digits>.<kind>": what an instance makes; the part behind the dot, or "".
-std::string instance_part(const std::string &name)
-{
-    return name.size() > 17 && name.find_first_not_of("0123456789abcdef") == 16 && name[16] == '.' ? name.substr(17) : "";
-}
-
-bool is_link(const std::string &name)
-{
-    const std::string part = instance_part(name), end = softefa::observe::link_suffix;
-    return part.size() > end.size() && part.compare(part.size() - end.size(), end.size(), end) == 0;
-}
-
-bool is_socket(const std::string &name)
-{
-    return instance_part(name) == "sock" || instance_part(name) == "new";
-}
-
-/// Everything that Soft EFA makes in such a folder.
-bool is_ours(const std::string &name)
-{
-    return is_link(name) || is_socket(name) || starts_with(name, "qpn.") || starts_with(name, "tree-") || starts_with(name, "building-") || starts_with(name, "failure.") ||
-           name == "softefa-sysfs" || name == "domain";
-}
+using softefa::observe::name_in;
+using softefa::observe::name_kind;
 
 /// Nobody listens behind the socket's name.
 bool is_refused(int folder_fd, const std::string &name)
@@ -101,7 +77,8 @@ std::vector<std::string> names_in(int folder_fd)
 void clean_all(int folder_fd, const soft_domain &domain, bool dry_run, std::vector<std::string> *removed_p)
 {
     for (const std::string &name : names_in(folder_fd)) {
-        if (is_ours(name) && name != "domain") {
+        const name_kind kind = name_in(folder_fd, name.c_str());
+        if (kind != name_kind::foreign && kind != name_kind::domain) {
             removed_p->push_back(name);
             if (!dry_run) {
                 remove_all(folder_fd, name.c_str());
@@ -119,8 +96,9 @@ void clean_all(int folder_fd, const soft_domain &domain, bool dry_run, std::vect
 void clean_dead(int folder_fd, bool dry_run, std::vector<std::string> *removed_p)
 {
     for (const std::string &name : names_in(folder_fd)) {
-        const bool dead = (is_link(name) && process_read(folder_fd, name).state == process_state::dead) ||
-                          (instance_part(name) == "sock" && is_refused(folder_fd, name));
+        const name_kind kind = name_in(folder_fd, name.c_str());
+        const bool      dead = (kind == name_kind::process_link && process_read(folder_fd, name).state == process_state::dead) ||
+                          (kind == name_kind::socket && name.ends_with(".sock") && is_refused(folder_fd, name));
         if (dead) {
             removed_p->push_back(name);
             if (!dry_run) {

@@ -3,6 +3,7 @@
 
 #include "softefa/fabric/private_fd.h"
 #include "softefa/fabric/segment.h"
+#include "softefa/observe/names.h"
 
 #include <cerrno>
 #include <csignal>
@@ -310,16 +311,19 @@ void registry::sweep() noexcept
         return;
     }
     while (const dirent *entry = readdir(dir)) {
-        unsigned long long id   = 0;
-        int                end  = 0;
-        const bool         full = std::sscanf(entry->d_name, "%16llx.%n", &id, &end) == 1 && end != 0;
-        const char        *kind = full ? entry->d_name + end - 1 : "";
-        const bool         young = std::strcmp(kind, ".new") == 0;
-        if (full && id != instance_ && names_the_dead(folder_, entry->d_name, entry->d_name + end)) {
-            unlinkat(folder_, entry->d_name, 0);
+        const observe::name_kind what = observe::name_in(folder_, entry->d_name); // NAM-1: the folder may hold files of others
+        unsigned long long       id   = 0;
+        int                      end  = 0;
+        if ((what != observe::name_kind::process_link && what != observe::name_kind::socket) ||
+            std::sscanf(entry->d_name, "%16llx.%n", &id, &end) != 1 || end == 0 || id == instance_)
+            continue;
+        if (what == observe::name_kind::process_link) {
+            if (names_the_dead(folder_, entry->d_name, entry->d_name + end))
+                unlinkat(folder_, entry->d_name, 0);
             continue;
         }
-        if ((!young && std::strcmp(kind, ".sock") != 0) || id == instance_ || (young && !stale(folder_, entry->d_name)))
+        const char *kind = entry->d_name + end - 1;
+        if (std::strcmp(kind, ".new") == 0 && !stale(folder_, entry->d_name))
             continue;
         auto probe = connect_to(id, kind);
         if (probe)

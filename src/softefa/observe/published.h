@@ -16,6 +16,7 @@
 
 #include "softefa/dev/counters.h"
 #include "softefa/dev/limits.h"
+#include "softefa/observe/names.h"
 
 #include <atomic>
 #include <cstddef>
@@ -27,7 +28,6 @@ inline constexpr std::uint32_t magic            = 0x42555053; ///< "SPUB"
 inline constexpr std::uint32_t version          = 1;
 inline constexpr unsigned      record_count_max = 65536;
 inline constexpr char          memfd_name[]     = "softefa-published";
-inline constexpr char          link_suffix[]    = ".proc";
 
 // clang-format off
 #define SOFTEFA_RECORDS(X) \

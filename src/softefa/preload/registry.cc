@@ -8,7 +8,7 @@
 #include "softefa/preload/registry.h"
 
 #include "softefa/dev/publish.h"
-#include "softefa/observe/published.h"
+#include "softefa/observe/names.h"
 #include "softefa/preload/report.h"
 #include "softefa/preload/sysfs_counters.h"
 #include "softefa/preload/sysfs_tree.h"
@@ -151,10 +151,10 @@ void remove_old_trees(int folder_fd, const char *current)
         return;
     }
     while (const dirent *entry = readdir(folder)) {
-        const bool tree = strncmp(entry->d_name, "tree-", 5) == 0 || strncmp(entry->d_name, "building-", 9) == 0;
-        if (tree && strcmp(entry->d_name, current) != 0) {
+        const observe::name_kind kind = observe::name_in(folder_fd, entry->d_name); // NAM-1
+        if (kind == observe::name_kind::tree && strcmp(entry->d_name, current) != 0) {
             remove_tree(folder_fd, entry->d_name);
-        } else if (const char *end = strrchr(entry->d_name, '.'); end != nullptr && strcmp(end, observe::link_suffix) == 0) {
+        } else if (kind == observe::name_kind::process_link) {
             unlinkat(folder_fd, entry->d_name, 0);
         }
     }

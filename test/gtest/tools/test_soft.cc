@@ -11,6 +11,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <fcntl.h>
 #include <filesystem>
@@ -353,6 +354,31 @@ TEST_F(soft_page, clean_keeps_what_lives_and_takes_what_is_dead)
     ASSERT_TRUE(domain_clean(domain, false, &removed, &report)) << report;
     EXPECT_FALSE(there(name) || there("domain") || there("qpn.0"));
     EXPECT_TRUE(there("mine.txt"));
+}
+
+TEST_F(soft_folder, clean_takes_whole_names_only)
+{
+    file("domain", "SOFTEFA_PROFILE=efa2\n");
+    for (const char *folder_of_user : {"tree-notes", "tree-1-xyz", "building-plans", "building-link-7", "qpn.7"}) { // the last two are no folders of ours
+        ASSERT_EQ(0, mkdir((folder + "/" + folder_of_user).c_str(), 0700));
+    }
+    for (const char *file_of_user : {"failure.txt", "failure.", "qpn.old", "tree-1-f", "x.proc", "0000000000000001.2.proc", "0000000000000001.sock", "softefa-sysfs"}) {
+        file(file_of_user);
+    }
+    for (const char *ours : {"tree-17-18c0ffee", "building-17-tree-17-18c0ffee"}) {
+        ASSERT_EQ(0, mkdir((folder + "/" + ours).c_str(), 0700));
+    }
+    link("building-link-17", "tree-17-18c0ffee");
+    link("0000000000000001.f0000001.proc", "/proc/4194303/fd/7");
+    file("failure.17");
+    std::vector<std::string> removed;
+    std::string              report;
+    ASSERT_TRUE(domain_clean(domain, false, &removed, &report)) << report;
+    std::sort(removed.begin(), removed.end());
+    EXPECT_EQ((std::vector<std::string>{"0000000000000001.f0000001.proc", "building-17-tree-17-18c0ffee", "building-link-17", "domain", "failure.17",
+                                        "tree-17-18c0ffee"}),
+              removed);
+    EXPECT_EQ(13, std::distance(fs::directory_iterator(folder), fs::directory_iterator())) << "what is not ours stays";
 }
 
 TEST_F(soft_folder, clean_leaves_a_folder_alone_that_was_never_a_domain)

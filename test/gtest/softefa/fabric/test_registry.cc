@@ -187,6 +187,7 @@ TEST_F(registry_test, sweep_removes_only_what_is_known_to_be_dead)
     ::close(bound("00000000000000bb.new", SOCK_SEQPACKET));
     ::close(bound("00000000000000cc.new", SOCK_SEQPACKET));
     ::close(bound("00000000000000dd.sockets", SOCK_SEQPACKET));
+    ::close(bound("ee.sock", SOCK_SEQPACKET));
     const timespec long_ago[2] = {{1000, 0}, {1000, 0}};
     ASSERT_EQ(utimensat(AT_FDCWD, (folder + "/00000000000000cc.new").c_str(), long_ago, 0), 0);
     registry r;
@@ -197,6 +198,7 @@ TEST_F(registry_test, sweep_removes_only_what_is_known_to_be_dead)
     EXPECT_TRUE(there("00000000000000bb.new")) << "about to listen";
     EXPECT_FALSE(there("00000000000000cc.new"));
     EXPECT_TRUE(there("00000000000000dd.sockets")) << "not ours";
+    EXPECT_TRUE(there("ee.sock")) << "not ours either";
     EXPECT_TRUE(there("0000000000001a7e.sock"));
     EXPECT_EQ(r.connect(0xaa).error(), base::status::no_resource);
     ::close(*listener);
