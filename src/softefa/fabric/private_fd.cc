@@ -15,6 +15,7 @@ namespace {
 constexpr int private_fd_min = 200; ///< above what programs with select() or fixed tables use, below common limits
 
 std::atomic<std::uint64_t> marks[fd_mark_max / 64];
+std::atomic<pid_t>         marker{0}; ///< process of the marks
 
 bool in_range(int fd) noexcept { return fd >= 0 && fd < fd_mark_max; }
 std::uint64_t bit(int fd) noexcept { return std::uint64_t{1} << (fd % 64); }
@@ -40,6 +41,7 @@ int fd_mark_private(int fd) noexcept
 {
     if (in_range(fd)) {
         marks[fd / 64].fetch_or(bit(fd), std::memory_order_relaxed);
+        marker.store(getpid(), std::memory_order_relaxed);
     }
     return fd;
 }
@@ -70,14 +72,21 @@ int fd_settle_private(int fd) noexcept
     return moved >= 0 ? moved : fd_mark_private(fd);
 }
 
+void fd_forget_private(int fd) noexcept
+{
+    if (in_range(fd)) {
+        marks[fd / 64].fetch_and(~bit(fd), std::memory_order_relaxed);
+    }
+}
+
+bool fds_private_here() noexcept { return getpid() == marker.load(std::memory_order_relaxed) && fd_next_private(0, fd_mark_max - 1) >= 0; }
+
 void fd_close_private(int fd) noexcept
 {
     if (fd < 0) {
         return;
     }
-    if (in_range(fd)) {
-        marks[fd / 64].fetch_and(~bit(fd), std::memory_order_relaxed);
-    }
+    fd_forget_private(fd);
     const int saved_errno = errno;
     syscall(SYS_close, fd);
     errno = saved_errno;

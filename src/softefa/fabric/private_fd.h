@@ -26,6 +26,11 @@ int fd_settle_private(int fd) noexcept;
 /// Raw close, errno preserved; the number is the application's again. -1 is nothing.
 void fd_close_private(int fd) noexcept;
 
+/// The number is somebody else's already: it was closed behind our back.
+void fd_forget_private(int fd) noexcept;
+/// Anything is marked, by this process: a vfork child shares the marks but not the descriptors.
+bool fds_private_here() noexcept;
+
 /// In a forked child nothing is ours any more.
 void private_fds_forked() noexcept;
 

@@ -210,7 +210,8 @@ int plain_close_range(unsigned first, unsigned last, int flags)
     return real != nullptr ? real(first, last, flags) : static_cast<int>(syscall(SYS_close_range, first, last, flags));
 }
 
-/// Closes around our own descriptors, and tears down devices that are among the others. Only where this process has devices.
+/// Closes around our own descriptors, and tears down devices that are among the others. Only where this process has some of either: the
+/// membership in the domain is there before the first device is opened and after the last one was closed.
 int careful_close_range(unsigned first, unsigned last, int flags)
 {
     const int marked = static_cast<int>(std::min<unsigned>(last, uverbs::fd_mark_max - 1));
@@ -419,7 +420,7 @@ SOFTEFA_EXPORT int close(int fd)
 SOFTEFA_EXPORT int close_range(unsigned first, unsigned last, int flags) noexcept
 {
     const bool closes = (flags & static_cast<int>(CLOSE_RANGE_CLOEXEC)) == 0 && first <= last;
-    if (closes && softefa::uverbs::file_any_of_process()) [[unlikely]] {
+    if (closes && softefa::fabric::fds_private_here()) [[unlikely]] {
         return careful_close_range(first, last, flags);
     }
     return plain_close_range(first, last, flags);
@@ -428,7 +429,7 @@ SOFTEFA_EXPORT int close_range(unsigned first, unsigned last, int flags) noexcep
 SOFTEFA_EXPORT void closefrom(int first) noexcept
 {
     const auto from = static_cast<unsigned>(first < 0 ? 0 : first);
-    if (softefa::uverbs::file_any_of_process()) [[unlikely]] {
+    if (softefa::fabric::fds_private_here()) [[unlikely]] {
         if (careful_close_range(from, ~0u, 0) == 0) {
             return;
         }

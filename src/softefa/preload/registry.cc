@@ -8,11 +8,11 @@
 #include "softefa/preload/registry.h"
 
 #include "softefa/dev/publish.h"
+#include "softefa/fabric/private_fd.h"
 #include "softefa/observe/names.h"
 #include "softefa/preload/report.h"
 #include "softefa/preload/sysfs_counters.h"
 #include "softefa/preload/sysfs_tree.h"
-#include "softefa/uverbs/fd_marks.h"
 
 #include <cerrno>
 #include <cstdio>
@@ -188,12 +188,58 @@ int publish_tree(int folder_fd, const settings &values, bool alone)
 }
 
 struct joined_domain {
-    bool ok      = false;
-    int  lock_fd = -1; ///< membership; open until the process ends
-    char error[1024] = "";
+    bool        ok      = false; ///< of the first time
+    int         lock_fd = -1; ///< membership; open until the process ends
+    struct stat lock{};       ///< which file that is
+    char        error[1024] = "";
 };
-joined_domain  joined;
-pthread_once_t joined_once = PTHREAD_ONCE_INIT;
+joined_domain   joined;
+pthread_once_t  joined_once = PTHREAD_ONCE_INIT;
+pthread_mutex_t joined_lock = PTHREAD_MUTEX_INITIALIZER; ///< around looks at the membership after that
+
+/// The lock is of the open file, which a child shares; only its number is not marked there.
+void joined_forked()
+{
+    joined_lock = PTHREAD_MUTEX_INITIALIZER;
+    fabric::private_fds_forked();
+}
+
+void keep_membership(int fd)
+{
+    joined.lock_fd = fabric::fd_settle_private(fd);
+    if (fstatat(joined.lock_fd, "", &joined.lock, AT_EMPTY_PATH) != 0) {
+        joined.lock = {};
+    }
+}
+
+/// REG-3: a program may have closed the descriptor behind our back, or before it became private in a forked child.
+bool still_member()
+{
+    struct stat now{};
+    if (joined.lock_fd < 0 || fstatat(joined.lock_fd, "", &now, AT_EMPTY_PATH) != 0 || now.st_ino != joined.lock.st_ino || now.st_dev != joined.lock.st_dev ||
+        now.st_nlink == 0) {
+        return false;
+    }
+    fabric::fd_mark_private(joined.lock_fd);
+    return true;
+}
+
+/// False: `joined.error` says why not this time.
+bool join_again()
+{
+    const auto *s  = settings_get(nullptr);
+    int         fd = -1;
+    if (still_member()) {
+        return true;
+    }
+    fabric::fd_forget_private(joined.lock_fd); // whatever has that number now is not ours
+    joined.lock_fd = -1;
+    if (s == nullptr || !registry_enter(*s, &fd, joined.error, sizeof(joined.error))) {
+        return false;
+    }
+    keep_membership(fd);
+    return true;
+}
 
 void report_failure(const char *what, const char *path) noexcept
 {
@@ -213,7 +259,8 @@ void join_once()
     if (joined.ok) {
         sysfs_counters_start();
         dev::publish_failures_to(report_failure);
-        joined.lock_fd = uverbs::fd_make_private(fd);
+        keep_membership(fd);
+        pthread_atfork(nullptr, nullptr, joined_forked);
     }
 }
 
@@ -258,6 +305,10 @@ entry enter_once(const settings &values, int *lock_fd_p, char *error, std::size_
         if (!share_lock(fd)) {
             snprintf(error, error_size, "%s/domain stays locked by another process", path);
             role = membership::refused;
+        } else if (was_removed(fd)) { // `softefa clean` was in between
+            close_raw(fd);
+            close_raw(folder_fd);
+            return entry::again;
         } else if (read_choice(fd, now) <= 0 || strcmp(now, ours) != 0) {
             explain_difference(now, ours, path, error, error_size);
             role = membership::refused;
@@ -287,11 +338,14 @@ bool registry_join(const char **error_p) noexcept
 {
     const int saved_errno = errno;
     pthread_once(&joined_once, join_once);
+    pthread_mutex_lock(&joined_lock);
+    const bool ok = joined.ok && join_again();
+    pthread_mutex_unlock(&joined_lock);
     errno = saved_errno;
-    if (!joined.ok && error_p != nullptr) {
+    if (!ok && error_p != nullptr) {
         *error_p = joined.error;
     }
-    return joined.ok;
+    return ok;
 }
 
 void registry_sysfs_path(const settings &values, char *path, std::size_t size) noexcept

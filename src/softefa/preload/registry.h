@@ -6,6 +6,7 @@
  *   REG-1  the folder is ours alone (0700, our uid, no symlink), or nothing in it is used.
  *   REG-2  as long as one process of the domain lives, profile, devices and limits do not change; the next one after the last
  *          may choose anew. Membership is a shared lock on one file, so it ends with the process, however it ends.
+ *   REG-3  whoever opens a device is a member at that moment, whatever was closed or forked since it joined.
  */
 #pragma once
 
@@ -18,7 +19,7 @@ namespace softefa::preload {
 /// Name of the link to the current tree below the folder; what SYSFS_PATH ends in.
 constexpr const char *sysfs_link_name = "softefa-sysfs";
 
-/// Joins the domain once for this process; later calls return the first result. On failure *error_p is one line.
+/// Joins the domain, and again if the membership got lost; a refusal of the first time stays. On failure *error_p is one line.
 bool registry_join(const char **error_p) noexcept;
 
 /// The work of registry_join, for a given choice: *lock_fd_p stays open as the membership. False: `error` has the line.

@@ -7,7 +7,10 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -162,6 +165,64 @@ int run_apart(const char *test, const char *name, const char *value)
         _exit(127);
     }
     return wait_for(child);
+}
+
+/// Somebody holds the lock of this test's domain, which nobody but this test's processes is in.
+bool domain_is_held()
+{
+    const std::string path = getenv("SOFTEFA_REGISTRY_DIR") + std::string("/domain");
+    const int         fd   = open(path.c_str(), O_RDWR | O_CLOEXEC);
+    const bool        held = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == -1 && errno == EWOULDBLOCK;
+    close(fd);
+    return held;
+}
+
+/// Run by the test below, where no other process holds the domain.
+TEST(verbs_process, DISABLED_membership_outlives_closing_and_forking)
+{
+    int           count = 0;
+    ibv_device  **list  = ibv_get_device_list(&count);
+    ASSERT_NE(0, count);
+    ibv_free_device_list(list);
+    ASSERT_TRUE(domain_is_held());
+    closefrom(3); // before any device is open
+    EXPECT_TRUE(domain_is_held());
+    int pair[2];
+    ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair));
+    const pid_t parent = fork();
+    char        word   = 0;
+    if (parent == 0) { // a daemon closes everything, its parent ends, and it opens a device
+        if (fork() != 0) {
+            _exit(0);
+        }
+        alarm(30);
+        dup2(pair[1], 3);
+        closefrom(4);
+        if (read(3, &word, 1) != 1) {
+            _exit(1);
+        }
+        auto context = open_device();
+        word         = context != nullptr && domain_is_held() ? 'y' : 'n';
+        _exit(write(3, &word, 1) == 1 ? 0 : 1);
+    }
+    EXPECT_EQ(0, wait_for(parent));
+    dup2(pair[0], 3);
+    syscall(SYS_close_range, 4u, ~0u, 0u); // behind the library's back: now only the daemon can be a member
+    ASSERT_EQ(1, write(3, "g", 1));
+    ASSERT_EQ(1, read(3, &word, 1));
+    EXPECT_EQ('y', word);
+    for (int tries = 0; tries < 5000 && domain_is_held(); ++tries) { // it is ending
+        usleep(1000);
+    }
+    EXPECT_FALSE(domain_is_held());
+    auto context = open_device();
+    ASSERT_NE(nullptr, context);
+    EXPECT_TRUE(domain_is_held());
+}
+
+TEST(verbs_process, membership_outlives_closing_and_forking)
+{
+    EXPECT_EQ(0, run_apart("membership_outlives_closing_and_forking", "SOFTEFA_LOG_LEVEL", "error"));
 }
 
 void *open_while_cancelled(void *opened)
