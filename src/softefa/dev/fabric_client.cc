@@ -65,13 +65,18 @@ void link_fail(link &l, const char *reason) noexcept
     l.failed        = true;
     ++e.peers.peers_failed;
     e.peers.last_failure = reason;
-    ++e.counters[0].drop_protocol;
+    // Who was given up broke nothing: it was stopped, and its one report of a failure stays for one.
+    const bool broken = l.end_status != wire::efa_status::unresponsive;
+    if (broken)
+        ++e.counters[0].drop_protocol;
     // A process whose own ring is damaged can never complete anything again: its devices are lost.
     if (l.channel->is_self)
         objects().contexts.for_each([](context &c) { (void)async_write(c, async_event::device_fatal, 0); });
     requester_link_gone(l);
-    publish_failure(l.channel->is_self ? "a device is lost: this process's own ring is damaged" : "a peer broke the protocol and was cut off");
-    record(record_kind::peer_failed, 0, 0, 0, 0, l.channel->instance, l.index);
+    if (broken) {
+        publish_failure(l.channel->is_self ? "a device is lost: this process's own ring is damaged" : "a peer broke the protocol and was cut off");
+        record(record_kind::peer_failed, 0, 0, 0, 0, l.channel->instance, l.index);
+    }
     e.failed_links.store(true, std::memory_order_relaxed);
     helper_kick();
 }

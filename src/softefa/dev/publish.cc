@@ -29,6 +29,7 @@ namespace {
 using observe::published;
 
 constexpr base::time_ns tick = base::sec(1);
+constexpr unsigned      last_sink_tries = 200; ///< of 1 ms each
 
 published   *page    = nullptr; ///< null: nothing is published
 std::size_t  size    = 0;       ///< bytes of the mapping
@@ -217,14 +218,27 @@ void snapshot() noexcept
     return sum;
 }
 
-void run_sink() noexcept
+/// False: worth another try.
+bool run_sink() noexcept
 {
     const counters_sink to = sink.load(std::memory_order_acquire);
-    if (to == nullptr || pthread_mutex_trylock(&sink_lock) != 0)
-        return;
+    if (to == nullptr)
+        return true;
+    if (pthread_mutex_trylock(&sink_lock) != 0)
+        return false;
+    bool shown = true;
     for (unsigned d = 0; d < settings_in_force().device_count && d < limits::devices; ++d)
-        to(d, engine().counters[d]);
+        shown &= to(d, engine().counters[d]);
     pthread_mutex_unlock(&sink_lock);
+    return shown;
+}
+
+/// There is no next time: the ranks of a job end together and wait for each other here, but not for ever.
+void run_sink_last() noexcept
+{
+    const timespec pause{0, 1'000'000};
+    for (unsigned tries = 0; !run_sink() && tries < last_sink_tries; ++tries)
+        syscall(SYS_nanosleep, &pause, nullptr); // not the function: that one is a cancellation point
 }
 
 /// The state of this moment as a file: a process that goes on would overwrite its recorder, one that ends would take it along.
@@ -288,7 +302,8 @@ void publish_open(std::uint64_t instance) noexcept
 void publish_close() noexcept
 {
     const int saved = errno;
-    run_sink();
+    tell_failure(); // the helper thread may have ended before it could
+    run_sink_last();
     published *old = nullptr;
     {
         const engine_guard guard;
@@ -359,10 +374,11 @@ base::time_ns publish_tick() noexcept
     const base::time_ns now = base::clock_now_ns();
     if (last_tick != 0 && now - last_tick < tick)
         return tick - (now - last_tick);
-    last_tick  = now;
-    last_total = sum;
+    last_tick = now;
     snapshot();
-    run_sink();
+    if (!run_sink())
+        return tick; // last_total stays: also an idle process comes back
+    last_total = sum;
     return ~base::time_ns{0};
 }
 

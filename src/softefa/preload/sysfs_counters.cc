@@ -100,14 +100,14 @@ template <std::size_t N> void add_all(int device_fd, const char *folder, const m
 }
 
 /// By the helper thread, or by the thread that closes the last context.
-void show(unsigned index, const counters &live) noexcept
+bool show(unsigned index, const counters &live) noexcept
 {
     static counters shown[32];
     static pid_t    process = 0; // a forked child counts from 0
     const settings *s       = settings_get(nullptr);
     char            tree[128];
     if (s == nullptr || index >= 32 || !fabric::raw_may_write_to(64)) {
-        return;
+        return true;
     }
     if (process != getpid()) {
         memset(shown, 0, sizeof(shown));
@@ -116,9 +116,11 @@ void show(unsigned index, const counters &live) noexcept
     counters now;
     memcpy(&now, &live, sizeof(now)); // one state, for the files and for what is remembered
     registry_sysfs_path(*s, tree, sizeof(tree));
-    if (sysfs_counters_add(tree, index, shown[index], now)) {
+    const bool added = sysfs_counters_add(tree, index, shown[index], now);
+    if (added) {
         shown[index] = now;
     }
+    return added || errno != EWOULDBLOCK;
 }
 
 } // namespace
@@ -130,8 +132,7 @@ bool sysfs_counters_add(const char *tree, unsigned index, const counters &before
     if (!any_changed(port_files, before, now) && !any_changed(device_files, before, now)) {
         return true;
     }
-    const int saved_errno = errno;
-    char      folder[320];
+    char folder[320];
     snprintf(folder, sizeof(folder), "%s/class/infiniband/efa_%u/", tree, index); // a link: the slash asks for the folder behind it
     const int  fd     = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     const bool locked = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0;
@@ -140,10 +141,11 @@ bool sysfs_counters_add(const char *tree, unsigned index, const counters &before
         add_all(fd, "hw_counters", device_files, before, now);
         flock(fd, LOCK_UN);
     }
+    const int why = errno;
     if (fd >= 0) {
         syscall(SYS_close, fd);
     }
-    errno = saved_errno;
+    errno = why;
     return locked;
 }
 

@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
@@ -208,9 +209,11 @@ TEST_F(registry, counters_wait_for_whoever_is_at_them)
     now.tx_messages = 7;
     ASSERT_EQ(0, flock(device, LOCK_EX | LOCK_NB));
     EXPECT_FALSE(sysfs_counters_add(tree.c_str(), 0, before, now));
+    EXPECT_EQ(EWOULDBLOCK, errno);
     ASSERT_EQ(0, flock(device, LOCK_UN));
     EXPECT_TRUE(sysfs_counters_add(tree.c_str(), 0, before, now));
     EXPECT_FALSE(sysfs_counters_add((tree + "-gone").c_str(), 0, before, now));
+    EXPECT_EQ(ENOENT, errno);
     close(device);
     close(fd);
 }
@@ -227,8 +230,15 @@ TEST_F(registry, first_process_removes_what_killed_ones_published)
     EXPECT_EQ(0, lstat(left.c_str(), &st)) << "somebody else may know it";
     close(fd);
     close(second);
+    const std::string notes = values.registry_dir + "/tree-notes", plans = values.registry_dir + "/building-plans", other = values.registry_dir + "/x.proc";
+    ASSERT_EQ(0, mkdir(notes.c_str(), 0700));
+    ASSERT_EQ(0, mkdir(plans.c_str(), 0700));
+    ASSERT_EQ(0, symlink("/proc/4194303/fd/7", other.c_str()));
     ASSERT_TRUE(enter(values, &fd)) << error;
     EXPECT_NE(0, lstat(left.c_str(), &st));
+    for (const auto &path : {notes, plans, other}) {
+        EXPECT_EQ(0, lstat(path.c_str(), &st)) << path << " is not ours";
+    }
     close(fd);
 }
 
