@@ -38,13 +38,13 @@ void hold(op &o, op_state state, std::uint64_t deadline_ns) noexcept
 /// When the op may be sent: a delay on request, and the way there. A read's bytes come back over the other direction.
 std::uint64_t departure(engine_state &e, const op &o, std::uint64_t now_ns, std::uint64_t delay_ns) noexcept
 {
+    // The delay comes behind the wire: work that is held up must not hold up what others put on it meanwhile.
     const unsigned device = o.owner->device;
-    std::uint64_t  at     = now_ns + delay_ns;
     if (!e.wire_modelled)
-        return at;
+        return now_ns + delay_ns;
     if (o.kind != op_kind::read)
-        return e.wire_out[device].arrival(at, o.total);
-    return e.wire_in[device].arrival(e.wire_out[device].arrival(at, 0), o.total);
+        return e.wire_out[device].arrival(now_ns, o.total) + delay_ns;
+    return e.wire_in[device].arrival(e.wire_out[device].arrival(now_ns, 0), o.total) + delay_ns;
 }
 
 } // namespace
