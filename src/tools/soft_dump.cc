@@ -116,15 +116,19 @@ int soft_dump(const soft_options &options)
     }
     for (soft_domain &domain : domains) {
         (void)domain_read(&domain, &error);
+        std::string refusal; // of a process with that number in another PID namespace, say: the one that is meant may follow
         for (const soft_process &p : domain.processes) {
             if (p.pid == options.pid && p.page != nullptr) {
                 fputs(dump_text(p).c_str(), stdout);
                 return exit_ok;
             }
             if (p.pid == options.pid && p.state != process_state::dead) {
-                fprintf(stderr, "softefa: process %d: %s\n", p.pid, p.trouble.c_str());
-                return exit_refused;
+                refusal = p.trouble;
             }
+        }
+        if (!refusal.empty()) {
+            fprintf(stderr, "softefa: process %d: %s\n", options.pid, refusal.c_str());
+            return exit_refused;
         }
         fprintf(stderr, "softefa: no process %d has a device open in domain %s; 'softefa status' lists them, --domain names another\n", options.pid,
                 domain.name.c_str());

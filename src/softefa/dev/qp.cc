@@ -213,7 +213,7 @@ void qp_release(qp &q) noexcept
         requester_drop_qp(q);
         q.state      = qp_state::reset;
         q.ops        = nullptr; // whoever still meets this QP finds a QP without queues
-        q.sq_entries = 0;
+        q.sq_entries = q.rq_entries = 0; // nobody publishes a row of it any more
         q.sq_doorbell = q.rq_doorbell = nullptr;
         engine().local_qps[q.device][q.qpn] = 0;
         engine().routes[q.device][q.qpn]    = 0;
