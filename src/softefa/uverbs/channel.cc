@@ -297,6 +297,12 @@ void channels_forked() noexcept
 {
     channel_lock = PTHREAD_MUTEX_INITIALIZER;
     for (auto &c : channels) {
+        for (int *fd : {&c.write_fd, &c.read_fd}) { // the parent's pipe ends with the parent
+            if (*fd >= 0) {
+                syscall(SYS_close, *fd);
+            }
+            *fd = -1;
+        }
         c.app_fd = -1; // the slot stays taken: the parent's pipe must not be confused with one of the child's
     }
 }

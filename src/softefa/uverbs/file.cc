@@ -238,6 +238,10 @@ void file_process_forked() noexcept
     for (auto &file : files) {
         if (file.state.load(std::memory_order_relaxed) != file_state::free) {
             file.state.store(file_state::dead, std::memory_order_relaxed);
+            if (file.memory_fd >= 0) {
+                syscall(SYS_close, file.memory_fd); // the rings are the parent's; the application's own descriptors are its business
+            }
+            file.memory_fd = -1;
         }
     }
     fd_marks_forked();
