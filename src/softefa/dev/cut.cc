@@ -70,13 +70,14 @@ void cut_begin(link &l) noexcept
     l.channel->own.control()->cut.store(1, std::memory_order_seq_cst);
 }
 
-void cut_finish(link &l) noexcept
+void cut_finish(link &l, bool ordered) noexcept
 {
     if (!l.lingers)
         return;
     take_acks(l);
     const fabric::control_page *theirs = l.channel->peer.control();
-    const std::uint64_t         begun  = theirs->serving_to.load(std::memory_order_acquire);
+    // Without order between the two processes the peer may have begun whatever is in the ring.
+    const std::uint64_t         begun  = ordered ? theirs->serving_to.load(std::memory_order_acquire) : ~std::uint64_t{0};
     const std::uint64_t         taken  = theirs->data_consumed.load(std::memory_order_acquire);
     take_acks(l); // it acknowledges before it says that it has taken a record
     for_each_op(l, [&](op &o) {

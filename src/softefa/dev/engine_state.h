@@ -152,7 +152,7 @@ void link_fail(link &l, const char *reason) noexcept;
 void link_given_up(link &l) noexcept;
 // --- cut.cc: giving up a peer that does not move
 void cut_begin(link &l) noexcept;                  ///< from here on nothing is sent to it and no record of it is taken
-void cut_finish(link &l) noexcept;                 ///< after a barrier for all processes: ends what cannot land any more
+void cut_finish(link &l, bool ordered) noexcept;   ///< after a barrier for all processes, if it was `ordered`: ends what cannot land any more
 bool cut_outstanding(link &l, std::uint64_t *progress_p) noexcept; ///< something waits for the peer; and how far both have come
 
 // --- fetch.cc

@@ -329,7 +329,7 @@ bool peers_look_up_parked() noexcept
 {
     destination    wanted[64];
     const unsigned count = collect(wanted, 64);
-    bool           waits = false;
+    bool           waits = count == 64; // there may be more
     for (unsigned i = 0; i < count; ++i) {
         const auto owner = helper.names->owner(wanted[i].device, wanted[i].qpn);
         if (!owner) { // a shortage of this process: the work waits for it to end
@@ -348,8 +348,9 @@ bool peers_look_up_parked() noexcept
         }
         const unsigned waiting = find_peer(instance, peer_state::connecting);
         if (waiting != 0 && helper.unresponsive != 0 && base::clock_now_ns() - helper.peers[waiting]->since > helper.unresponsive) {
-            settle(wanted[i], 0, true, wire::efa_status::unreachable); // it never answered
-            peer_close(waiting);
+            // It never answered, and the connection stays: a new one each time would fill its backlog, and start the time again for what
+            // else goes there. It comes up when the process goes on, and ends with it.
+            settle(wanted[i], 0, true, wire::efa_status::unreachable);
             continue;
         }
         waits = true;
@@ -389,11 +390,13 @@ void peers_drop_unresponsive(base::time_ns now) noexcept
                 continue;
             cut_begin(p.l);
         }
-        if (helper.cut_rule != fabric::cut_barrier || syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) != 0)
+        const bool fenced = helper.cut_rule != fabric::cut_barrier;
+        if (fenced)
             std::atomic_thread_fence(std::memory_order_seq_cst);
+        const bool ordered = fenced || syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) == 0; // a sandbox may have come since the rule was made
         (void)fabric::message_send(p.socket, {message_kind::bye, helper.instance, p.instance}); // for when it goes on
         const engine_guard guard;
-        cut_finish(p.l);
+        cut_finish(p.l, ordered);
         ++engine().peers.peers_unresponsive;
     }
 }

@@ -188,7 +188,7 @@ void step(fuzz::script &s)
     case 8: { // we give it up
         const engine_guard guard;
         cut_begin(w->l);
-        cut_finish(w->l);
+        cut_finish(w->l, true);
         break;
     }
     default:
