@@ -2,6 +2,8 @@
 #include "softefa/dev/child.h"
 
 #include <fcntl.h>
+#include <memory>
+#include <vector>
 
 namespace {
 
@@ -268,6 +270,47 @@ TEST_F(processes, stopped_peer_is_only_a_stall)
     exchange(false);
     exchange(true);
     other.end.put_word(1);
+    EXPECT_EQ(other.reap(), 0);
+}
+
+/// Stopped before anybody connected: all that goes to it ends in one period, and it is reached when it goes on.
+TEST_F(processes, peer_that_never_answered_ends_work_to_all_its_queues_at_once)
+{
+    constexpr unsigned count = 20;
+    wanted.unresponsive_ns   = 200'000'000;
+    use();
+    child other([&](pipe_end io) {
+        std::vector<std::unique_ptr<endpoint>> all;
+        for (unsigned i = 0; i < count; ++i) {
+            all.push_back(std::make_unique<endpoint>());
+            all.back()->qp.post_recv(1, {all.back()->slice(0, 64)});
+            if (!io.put(address_of(*all.back())))
+                return 2;
+        }
+        return all[0]->rcq.wait(20000) ? 0 : 3;
+    });
+    endpoint e;
+    address  peers[count];
+    for (address &p : peers)
+        ASSERT_TRUE(other.end.get(&p));
+    other.kill(SIGSTOP);
+    int state = 0;
+    ASSERT_EQ(waitpid(other.pid, &state, WUNTRACED), other.pid);
+    const auto start = base::clock_now_ns();
+    for (const address &p : peers)
+        e.qp.post(e.qp.send_inline(2, e.ah, p.qpn, "12345678"));
+    for (unsigned i = 0; i < count; ++i) {
+        auto done = e.scq.wait();
+        ASSERT_TRUE(done) << i;
+        EXPECT_EQ(done->status, 15) << i;
+    }
+    EXPECT_LT(base::clock_now_ns() - start, base::ms(200) * count / 2) << "one period for each queue";
+    other.kill(SIGCONT);
+    ASSERT_TRUE(until([&] { // at once with 15 as long as the connection is not up
+        e.qp.post(e.qp.send_inline(3, e.ah, peers[0].qpn, "12345678"));
+        auto done = e.scq.wait();
+        return done && done->status == 0;
+    }));
     EXPECT_EQ(other.reap(), 0);
 }
 

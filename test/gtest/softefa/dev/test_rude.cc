@@ -373,6 +373,27 @@ TEST_F(rude_device, modelled_wire_is_never_faster_than_the_model)
     one(e.qp.rdma(1, 1, e.ah, e.qp.qpn, e.slice(0, 100'000), memory + 500'000, e.rkey), false, 0, 1'400'000);
 }
 
+TEST_F(rude_device, delayed_work_is_overtaken_on_a_modelled_wire)
+{
+    wanted.latency_ns        = 1000;
+    wanted.rude.delay_ns_max = 4'000'000;
+    use();
+    endpoint e;
+    for (std::uint16_t i = 0; i < 40; ++i) {
+        e.qp.post_recv(i, {e.slice(i * 64u, 64)});
+        e.qp.post(e.qp.send_inline(i, e.ah, e.qp.qpn, std::string(1, static_cast<char>(i))));
+    }
+    unsigned overtaken = 0, last = 0;
+    for (unsigned n = 0; n < 40; ++n) {
+        auto got = e.rcq.wait();
+        ASSERT_TRUE(got) << n;
+        const unsigned which = e.memory[got->req_id * 64u];
+        overtaken += which < last;
+        last = which;
+    }
+    EXPECT_GT(overtaken, 0u) << "the delayed ones held up the wire";
+}
+
 TEST_F(rude_device, modelled_wire_carries_one_message_behind_the_other)
 {
     wanted.bandwidth_bps = 1'000'000'000;
