@@ -37,7 +37,7 @@ def unit_tests(build, flavour):
 
 
 def make_tests(build, flavour):
-    return Step(f"build tests ({flavour})", [os.path.join(TOP, "test/build"), flavour, build], limit=900, counts=False)
+    return Step(f"build tests ({flavour})", [os.path.join(TOP, "test/build"), flavour, build], limit=1500, counts=False)
 
 
 def fuzz(build, flavour, name, *arguments, limit=120):

@@ -382,6 +382,7 @@ extern "C" ucs_status_t uct_srd_ep_create(const uct_ep_params_t *params, uct_ep_
     }
     peer_attach(p, e);
     ++f->ep_count;
+    rma_attached(f, p);
     *ep_p = &e->super.super;
     return UCS_OK;
 }

@@ -215,6 +215,8 @@ iface::iface(uct_srd_md_t *m, const uct_srd_iface_config_t &c, const uct_iface_p
     rma.bcopy_max = tx.payload_max < rma.zcopy_max ? tx.payload_max : static_cast<std::uint16_t>(rma.zcopy_max);
     rma.short_max = tx.short_max < rma.bcopy_max ? tx.short_max : rma.bcopy_max;
     rma.per_peer  = static_cast<std::uint16_t>(clamp(sq / 2, 4, UINT16_MAX)); // RMA-4
+    rma.expected  = (params.field_mask & UCT_IFACE_PARAM_FIELD_FEATURES) &&
+                   (params.features & (UCT_IFACE_FEATURE_PUT | UCT_IFACE_FEATURE_GET));
 
     rx.queue_len      = rx_queue_len_of(m, c);
     rx.queue_max      = rx_queue_max_of(m, c);

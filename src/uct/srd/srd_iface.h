@@ -127,6 +127,7 @@ struct iface {
         std::uint16_t bcopy_max  = 0;       ///< put.max_bcopy, get.max_bcopy
         bool put                 = false;   ///< device and rdma-core can write
         bool get                 = false;   ///< they can read
+        bool expected            = false;   ///< the user said that it will put or get
     } rma;
 
     struct alignas(64) rx_half {

@@ -278,6 +278,13 @@ void rma_withdraw(iface *f, op *o, ucs_status_t status) noexcept
 
 // --- gates -------------------------------------------------------------------------------------------------------------------
 
+void rma_attached(iface *f, peer *p) noexcept
+{
+    if (f->rma.expected && (f->rma.put || f->rma.get)) {
+        (void)rma_hello(f, p);
+    }
+}
+
 bool rma_hello(iface *f, peer *p) noexcept
 {
     if (p->state != peer_state::fresh) {

@@ -61,6 +61,9 @@ void fence_observe(const iface *f, ep *e) noexcept;
 bool fence_rma_over(iface *f, ep *e) noexcept;
 /// Whether the active messages before it were consumed; asks the peer to tell, if it was not asked.
 bool fence_consumed_over(iface *f, ep *e) noexcept;
+/// An endpoint leads to the peer now. Where one-sided operations are expected, hello is said at once: a target may stop calling
+/// UCX as soon as it has handed out its keys, and only its program can answer.
+void rma_attached(iface *f, peer *p) noexcept;
 /// Makes the peer answer hello, if it has not. Returns whether it has.
 bool rma_hello(iface *f, peer *p) noexcept;
 

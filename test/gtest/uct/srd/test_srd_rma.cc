@@ -307,6 +307,29 @@ TEST_F(srd_rma, the_first_operation_says_hello_and_waits_for_the_answer)
     EXPECT_EQ(put_short(e_), UCS_OK);
 }
 
+TEST_F(srd_rma, an_endpoint_says_hello_where_one_sided_operations_are_expected)
+{
+    p_->state        = peer_state::fresh;
+    f_->rma.expected = false;
+    rma_attached(f_.get(), p_);
+    EXPECT_FALSE(p_->want & want_hello);
+    f_->rma.expected = true;
+    f_->rma.put = f_->rma.get = false;
+    rma_attached(f_.get(), p_);
+    EXPECT_FALSE(p_->want & want_hello) << "the device could not use the answer";
+    f_->rma.get = true;
+    rma_attached(f_.get(), p_);
+    EXPECT_TRUE(p_->want & want_hello);
+    EXPECT_NE(p_->slow->hello_due, 0u);
+
+    uct_iface_params_t params{};
+    params.field_mask = UCT_IFACE_PARAM_FIELD_FEATURES;
+    params.features   = UCT_IFACE_FEATURE_AM;
+    EXPECT_FALSE(iface(&md_, config_of_a_test(), params, 1).rma.expected);
+    params.features |= UCT_IFACE_FEATURE_GET;
+    EXPECT_TRUE(iface(&md_, config_of_a_test(), params, 1).rma.expected);
+}
+
 TEST_F(srd_rma, a_hello_that_finds_no_memory_is_tried_again)
 {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
