@@ -246,3 +246,74 @@ TEST_F(srd_shortage, interface_without_registrations_or_queues_does_not_open)
         EXPECT_EQ(status, most < 2 ? UCS_ERR_NO_MEMORY : UCS_OK) << most;
     }
 }
+
+TEST_F(srd_shortage, address_handles_that_run_out_are_had_when_one_is_free)
+{
+    open({});
+    send(1);
+    left->device.max_ahs = left->device.ahs.size();
+    ucs_status_t status  = UCS_OK;
+    EXPECT_EQ(left->connect(fuzz::gid_of(9), 19, 1, &status), nullptr);
+    EXPECT_EQ(status, UCS_ERR_NO_MEMORY);
+    EXPECT_EQ(left->f->counters.get(srd::counter::ah_failed), 1u);
+    left->device.max_ahs = left->device.ahs.size() + 1; // another program has let go of one
+    uct_ep_h again       = left->connect(fuzz::gid_of(9), 19, 1, &status);
+    ASSERT_EQ(status, UCS_OK);
+    left->handle()->ops.ep_destroy(again);
+    send(5); // the others are as they were
+    keeper_.keep = false;
+    EXPECT_EQ(keeper_.messages, 6u);
+}
+
+TEST_F(srd_shortage, closing_waits_no_longer_than_the_timeout)
+{
+    fuzz::options patient;
+    patient.close_timeout = 0.1;
+    open(patient);
+    ASSERT_EQ(uct_ep_am_short(ep, 1, 1, nullptr, 0), UCS_OK); // the device never completes it
+    left->handle()->ops.ep_destroy(ep);
+    ep                         = nullptr;
+    const std::uint64_t before = fake::clock_ns;
+    left->close();
+    EXPECT_GE(fake::clock_ns - before, 100'000'000u);
+    EXPECT_LE(fake::clock_ns - before, 101'000'000u);
+}
+
+TEST_F(srd_shortage, wrong_parameters_change_nothing) // each error return of srd_am
+{
+    open({});
+    send(3);
+    auto &ops                  = left->handle()->ops;
+    const std::uint64_t before = left->device.posted_sends;
+    char bytes[2000]           = {};
+    uct_iov_t pieces[2]        = {{bytes, 8, nullptr, 0, 1}, {bytes, 8, nullptr, 0, 1}};
+    uct_iov_t strided          = {bytes, 8, nullptr, 8, 2};
+    uct_iov_t too_long         = {bytes, 1000, nullptr, 0, 1};
+    const auto pack            = [](void *, void *) -> std::size_t { ADD_FAILURE(); return 0; };
+    EXPECT_EQ(ops.ep_am_short(ep, UCT_AM_ID_MAX, 0, bytes, 0), UCS_ERR_INVALID_PARAM);
+    EXPECT_EQ(ops.ep_am_short(ep, 1, 0, bytes, 2000), UCS_ERR_INVALID_PARAM);
+    EXPECT_EQ(ops.ep_am_short_iov(ep, UCT_AM_ID_MAX, pieces, 1), UCS_ERR_INVALID_PARAM);
+    EXPECT_EQ(ops.ep_am_short_iov(ep, 1, &too_long, 1), UCS_ERR_INVALID_PARAM);
+    uct_iov_t sum[40];
+    std::fill(std::begin(sum), std::end(sum), pieces[0]); // each is fine
+    EXPECT_EQ(ops.ep_am_short_iov(ep, 1, sum, 40), UCS_ERR_INVALID_PARAM);
+    EXPECT_EQ(ops.ep_am_bcopy(ep, UCT_AM_ID_MAX, pack, nullptr, 0), UCS_ERR_INVALID_PARAM);
+    EXPECT_EQ(ops.ep_am_zcopy(ep, UCT_AM_ID_MAX, bytes, 0, nullptr, 0, 0, nullptr), UCS_ERR_INVALID_PARAM);
+    EXPECT_EQ(ops.ep_am_zcopy(ep, 1, bytes, 0, pieces, 2, 0, nullptr), UCS_ERR_INVALID_PARAM);
+    EXPECT_EQ(ops.ep_am_zcopy(ep, 1, bytes, 0, &strided, 1, 0, nullptr), UCS_ERR_INVALID_PARAM);
+    EXPECT_EQ(ops.ep_am_zcopy(ep, 1, bytes, 2000, nullptr, 0, 0, nullptr), UCS_ERR_INVALID_PARAM);
+    EXPECT_EQ(ops.ep_am_zcopy(ep, 1, bytes, 8, &too_long, 1, 0, nullptr), UCS_ERR_INVALID_PARAM);
+    EXPECT_EQ(ops.ep_check(ep, 1, nullptr), UCS_ERR_UNSUPPORTED);
+    uct_completion_t comp = {};
+    EXPECT_EQ(ops.ep_check(ep, 0, &comp), UCS_ERR_UNSUPPORTED);
+    EXPECT_EQ(ops.iface_flush(left->handle(), 0, &comp), UCS_ERR_UNSUPPORTED);
+    EXPECT_EQ(ops.ep_put_short(ep, bytes, 8, 0, 0), UCS_ERR_UNSUPPORTED); // this device has no RDMA
+    uct_ep_params_t none = {};
+    uct_ep_h made        = nullptr;
+    EXPECT_EQ(ops.ep_create(&none, &made), UCS_ERR_UNSUPPORTED);
+    EXPECT_EQ(left->device.posted_sends, before);
+    EXPECT_EQ(left->f->tx.outstanding, 0u);
+    keeper_.keep = false;
+    send(3);
+    EXPECT_EQ(keeper_.messages, 6u);
+}
