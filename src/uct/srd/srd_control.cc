@@ -344,7 +344,7 @@ void control_complete_error(iface *f, op *o, const error_meaning &e, std::uint32
 // --- receiving -----------------------------------------------------------------------------------------------------------
 
 peer *control_resolve(iface *f, std::uint32_t imm, const wire::long_header &h, std::uint16_t qpn,
-                      std::uint16_t ah_number) noexcept
+                      std::uint16_t ah_number, wire::nak_reason reason) noexcept
 {
     // WIRE 7.1: who gave this life up itself is not told that we did. Two that failed each other would go on for ever.
     const unsigned type    = (imm & wire::imm_control) ? wire::imm_id(imm) : 0;
@@ -376,8 +376,13 @@ peer *control_resolve(iface *f, std::uint32_t imm, const wire::long_header &h, s
         }
     }
     if (p != nullptr && p->epoch_remote != 0 && p->epoch_remote != h.epoch) {
-        // A life of the sender's that is over says nothing of the one that we hear, unless it means the same life of ours.
-        if (h.epoch == p->slow->epoch_past || (gave_up_too && h.known_epoch != f->peers.epoch_local(p))) {
+        // A life of the sender's that is over says nothing of the one that we hear, unless it means the same life of ours: then
+        // nothing that this life sends is taken any more. To drop that, too, would leave both sides asking for ever.
+        if (type == static_cast<unsigned>(wire::control::nak) && reason == wire::nak_reason::stale &&
+            h.known_epoch == f->peers.epoch_local(p)) {
+            peer_fail(f, p, UCS_ERR_ENDPOINT_TIMEOUT, "refused by the peer", "the peer gave up this connection", 0, false);
+        }
+        if (gave_up_too || h.epoch == p->slow->epoch_past) {
             return drop(counter::rx_dropped_stale);
         }
         const std::uint32_t past = p->epoch_remote;
@@ -389,6 +394,9 @@ peer *control_resolve(iface *f, std::uint32_t imm, const wire::long_header &h, s
         }
         f->peers.slow_get(p)->epoch_past = past; // a new peer has one
         count(f, counter::peers_created);
+    }
+    if (p == nullptr && gave_up_too) {
+        return drop(counter::rx_dropped_stale); // who says goodbye begins no life
     }
     if (p == nullptr) {
         p = f->peers.create(h.gid, qpn, h.qkey, base::clock_now_ns());

@@ -307,9 +307,9 @@ bool control_can_go_on(iface *f) noexcept;
 unsigned control_run(iface *f) noexcept;
 void control_complete(iface *f, op *o) noexcept;
 void control_complete_error(iface *f, op *o, const error_meaning &e, std::uint32_t device_status) noexcept;
-/// A long header arrived: the peer it belongs to, or null after counting why not.
+/// A long header arrived: the peer it belongs to, or null after counting why not. `reason`: of a NAK.
 peer *control_resolve(iface *f, std::uint32_t imm, const wire::long_header &h, std::uint16_t qpn,
-                      std::uint16_t ah_number) noexcept;
+                      std::uint16_t ah_number, wire::nak_reason reason = wire::nak_reason::stale) noexcept;
 /// What a long header of a known peer says besides its credits: which index it assigned, and whether it wants an answer.
 void control_heard_long(iface *f, peer *p, std::uint32_t imm, const wire::long_header &h) noexcept;
 /// An unsequenced control message of a known peer. False: malformed.

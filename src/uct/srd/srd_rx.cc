@@ -243,7 +243,8 @@ inline void rx_drop(iface *f, rx_desc *d, counter reason) noexcept
         if (!wire::get_long(bytes, size, h)) {
             return rx_drop(f, d, counter::rx_dropped_control);
         }
-        p = control_resolve(f, imm, h, static_cast<std::uint16_t>(wc.src_qp), static_cast<std::uint16_t>(wc.slid));
+        const auto reason = size > wire::long_size ? static_cast<wire::nak_reason>(bytes[wire::long_size]) : wire::nak_reason{};
+        p = control_resolve(f, imm, h, static_cast<std::uint16_t>(wc.src_qp), static_cast<std::uint16_t>(wc.slid), reason);
         if (p == nullptr) {
             return rx_recycle(f, d); // counted there
         }

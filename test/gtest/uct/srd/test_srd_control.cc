@@ -159,6 +159,35 @@ TEST_F(srd_control, a_refusal_of_another_life_of_ours_fails_nobody)
     EXPECT_EQ(p->state, peer_state::fresh);
 }
 
+TEST_F(srd_control, a_late_goodbye_begins_no_life)
+{
+    EXPECT_EQ(resolve(control_imm(wire::control::nak), header(77, 5)), nullptr);
+    EXPECT_EQ(f_->peers.live(), 0u); // of nobody
+    peer *p         = peer_of(7);
+    p->epoch_remote = 78;
+    const std::uint32_t other = f_->peers.epoch_local(p) + 1;
+    EXPECT_EQ(resolve(control_imm(wire::control::nak), header(77, other)), nullptr); // a forgotten life to one before ours
+    EXPECT_EQ(resolve(control_imm(wire::control::bye), header(77, f_->peers.epoch_local(p))), nullptr);
+    EXPECT_EQ(p->state, peer_state::fresh);
+    EXPECT_EQ(p->epoch_remote, 78u);
+    EXPECT_EQ(f_->peers.live(), 1u);
+    EXPECT_EQ(f_->counters.get(counter::rx_dropped_stale), 3u);
+}
+
+TEST_F(srd_control, a_refusal_of_this_life_counts_whichever_life_of_the_peer_says_it)
+{
+    peer *p         = peer_of(7);
+    p->epoch_remote = 78;
+    const auto h    = header(77, f_->peers.epoch_local(p));
+    EXPECT_EQ(control_resolve(f_.get(), control_imm(wire::control::nak), h, 7, ah_number_unknown,
+                              wire::nak_reason::no_address_handle), nullptr); // an old one: it has answered since
+    EXPECT_EQ(p->state, peer_state::fresh);
+    EXPECT_EQ(resolve(control_imm(wire::control::nak), h), nullptr);
+    EXPECT_EQ(p->state, peer_state::failed);
+    EXPECT_EQ(p->status(), UCS_ERR_ENDPOINT_TIMEOUT);
+    EXPECT_EQ(f_->peers.live(), 1u); // no other life began
+}
+
 TEST_F(srd_control, a_living_peer_is_told_that_we_gave_it_up_and_a_gone_one_is_not)
 {
     peer *lives = peer_of(7), *gone = peer_of(8), *gave_up = peer_of(9);
