@@ -54,6 +54,8 @@ struct world {
     bool closing    = false;
 
     std::uint32_t one_sided_posts = 0;
+    bool cancelling               = false; ///< inside a flush with cancel of ...
+    std::uint32_t cancelled_life  = 0;
 
     world(input &i, const fuzz::options &o) : n(fake::gid_bytes{0xfe, 0x80, 0, 0, 0, 0, 0, 0, 1}, o), in(i)
     {
@@ -128,7 +130,7 @@ struct world {
     {
         endpoint &e       = eps[slot % std::size(eps)];
         const uct_ep_h ep = e.handle;
-        if (ep != nullptr) {
+        if (ep != nullptr && !(cancelling && e.life == cancelled_life)) { // not under the feet of a call on itself
             purge(ep); // as UCP does: destroying with requests queued is not allowed
             e.handle                 = nullptr; // callbacks of destroy must not use it again
             const std::uint32_t life = e.life;
@@ -245,7 +247,12 @@ struct world {
             (void)u.flush(ep, e.life, false);
             break;
         case 7:
-            (void)u.flush(ep, e.life, true);
+            if (!cancelling) {
+                cancelling     = true;
+                cancelled_life = e.life;
+                (void)u.flush(ep, e.life, true);
+                cancelling     = false;
+            }
             break;
         case 8:
             destroy(slot);

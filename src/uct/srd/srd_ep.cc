@@ -167,6 +167,16 @@ void peer_detach(peer *p, ep *e) noexcept
     }
 }
 
+/// Whether nothing but flushes, which are about to be told, is outstanding. Two whose callbacks flush again would else wait for each
+/// other's markers for ever.
+bool only_flushes(const op *o) noexcept
+{
+    while (o != nullptr && o->kind == op_kind::marker) {
+        o = o->next;
+    }
+    return o == nullptr;
+}
+
 /// Withdraws what the endpoint has outstanding and the device does not hold; marks what it does hold. Returns how many
 /// zero-copy sends that is.
 std::uint32_t ep_withdraw(iface *f, ep *e) noexcept
@@ -176,7 +186,11 @@ std::uint32_t ep_withdraw(iface *f, ep *e) noexcept
     const bool was     = f->polling;
 
     f->polling = true; // a callback that destroys another endpoint takes no completions: the list walked here stays
-    for (op *o = p->tx.head(); o != nullptr; o = o->next) {
+    op *last = p->tx.head(); // callbacks may add more, and flush again for ever
+    while (last != nullptr && last->next != nullptr) {
+        last = last->next;
+    }
+    for (op *o = p->tx.head(); o != nullptr; o = o == last ? nullptr : o->next) {
         if (o->ep != e) {
             continue;
         }
@@ -471,7 +485,7 @@ extern "C" ucs_status_t uct_srd_ep_flush(uct_ep_h tl_ep, unsigned flags, uct_com
         if ((e->gate & (gate_pending | gate_failed)) == gate_pending) {
             return UCS_ERR_NO_RESOURCE;
         }
-        if (p->tx.empty()) {
+        if (only_flushes(p->tx.head())) {
             return UCS_OK;
         }
     }

@@ -823,4 +823,58 @@ TEST_F(srd_rma, cancel_ends_what_waits_at_once_and_waits_for_the_device)
     EXPECT_EQ(f_->ops.count_free(), f_->ops.total());
 }
 
+TEST_F(srd_rma, cancel_ends_although_the_callback_of_a_flush_flushes_again)
+{
+    struct again : uct_completion_t {
+        uct_ep_h ep = nullptr;
+        int calls   = 0;
+    } t{};
+    ASSERT_EQ(put(e_), UCS_INPROGRESS);
+    op *before = last();
+    t.ep       = &e_.super.super;
+    t.count    = 1;
+    t.func     = [](uct_completion_t *self) {
+        auto *a = static_cast<again *>(self);
+        if (++a->calls < 1000) {
+            a->count  = 1;
+            a->status = UCS_OK;
+            EXPECT_EQ(uct_srd_ep_flush(a->ep, 0, self), UCS_INPROGRESS);
+        }
+    };
+    ASSERT_EQ(uct_srd_ep_flush(&e_.super.super, 0, &t), UCS_INPROGRESS);
+    EXPECT_EQ(uct_srd_ep_flush(&e_.super.super, UCT_FLUSH_FLAG_CANCEL, nullptr), UCS_INPROGRESS);
+    EXPECT_EQ(t.calls, 1); // the one that was asked to end
+    t.calls = 1000;
+    complete(before);
+    EXPECT_EQ(t.calls, 1001);
+}
+
+TEST_F(srd_rma, two_flushes_whose_callbacks_flush_again_end)
+{
+    struct again : uct_completion_t {
+        uct_ep_h ep         = nullptr;
+        int calls           = 0;
+        ucs_status_t answer = UCS_INPROGRESS;
+    } t[2]{};
+    ASSERT_EQ(put(e_), UCS_INPROGRESS);
+    for (again &a : t) {
+        a.ep    = &e_.super.super;
+        a.count = 1;
+        a.func  = [](uct_completion_t *self) {
+            auto *me = static_cast<again *>(self);
+            if (++me->calls < 100) {
+                me->count  = 1;
+                me->answer = uct_srd_ep_flush(me->ep, 0, self);
+            }
+        };
+        ASSERT_EQ(uct_srd_ep_flush(a.ep, 0, &a), UCS_INPROGRESS);
+    }
+    complete(last());
+    for (const again &a : t) {
+        EXPECT_EQ(a.calls, 1);
+        EXPECT_EQ(a.answer, UCS_OK);
+    }
+    EXPECT_TRUE(p_->tx.empty());
+}
+
 } // namespace
