@@ -177,13 +177,12 @@ bool only_flushes(const op *o) noexcept
     return o == nullptr;
 }
 
-/// Withdraws what the endpoint has outstanding and the device does not hold; marks what it does hold. Returns how many
-/// zero-copy sends that is.
-std::uint32_t ep_withdraw(iface *f, ep *e) noexcept
+/// Withdraws what the endpoint has outstanding and the device does not hold; marks and counts what it does hold. The count
+/// is kept in the endpoint as it grows: a callback from here may ask for another cancel, which must wait for it, too.
+void ep_withdraw(iface *f, ep *e) noexcept
 {
-    peer *p            = e->owner;
-    std::uint32_t held = 0;
-    const bool was     = f->polling;
+    peer *p        = e->owner;
+    const bool was = f->polling;
 
     f->polling = true; // a callback that destroys another endpoint takes no completions: the list walked here stays
     op *last = p->tx.head(); // callbacks may add more, and flush again for ever
@@ -202,12 +201,11 @@ std::uint32_t ep_withdraw(iface *f, ep *e) noexcept
         } else if (o->waiting && o->user) {
             tx_withdraw(f, o, UCS_ERR_CANCELED);
         } else if (holds_user(o->kind) && !o->done) {
-            held += !o->cancelled;
+            e->cancel_count += !o->cancelled;
             o->cancelled = true;
         }
     }
     f->polling = was;
-    return held;
 }
 
 } // namespace
@@ -332,15 +330,17 @@ void cancel_step(iface *f, ep *e) noexcept
     if (e->cancel_count == 0 || --e->cancel_count != 0) {
         return;
     }
+    // Told from a list of the interface: a callback may destroy the endpoint, or cancel again, which is not to be told now.
     while (op *marker = e->cancel_markers) {
-        e->cancel_markers      = marker->next;
+        e->cancel_markers = marker->next;
+        marker->next      = f->cancels_over;
+        f->cancels_over   = marker;
+    }
+    while (op *marker = f->cancels_over) {
+        f->cancels_over        = marker->next;
         uct_completion_t *comp = marker->ref.comp;
-        const bool last        = e->cancel_markers == nullptr;
         f->ops.put(marker);
         complete_user(comp, UCS_OK);
-        if (last) {
-            return; // the callback may have destroyed the endpoint
-        }
     }
 }
 
@@ -415,6 +415,16 @@ extern "C" void uct_srd_ep_destroy(uct_ep_h tl_ep) noexcept
     e->cancel_count = held;
     // SEP-4: completions of the user come before the endpoint is gone. Those that are too slow come later, with no endpoint.
     rx_await_sends(f, e, held);
+    for (op **link = &f->cancels_over; *link != nullptr;) { // destroyed by a callback of cancel_step
+        op *marker = *link;
+        if (marker->ep != e) {
+            link = &marker->next;
+            continue;
+        }
+        *link             = marker->next;
+        marker->next      = e->cancel_markers;
+        e->cancel_markers = marker;
+    }
     while (op *marker = e->cancel_markers) {
         e->cancel_markers      = marker->next;
         uct_completion_t *comp = marker->ref.comp;
@@ -476,7 +486,7 @@ extern "C" ucs_status_t uct_srd_ep_flush(uct_ep_h tl_ep, unsigned flags, uct_com
     peer *p  = e->owner;
 
     if (flags & UCT_FLUSH_FLAG_CANCEL) {
-        e->cancel_count += ep_withdraw(f, e);
+        ep_withdraw(f, e);
         if (e->cancel_count == 0) {
             return UCS_OK;
         }

@@ -166,6 +166,7 @@ struct iface {
     base::time_ns timer_min = 0;       ///< not after the earliest of them; means nothing without any
     std::uint32_t ep_count  = 0;       ///< endpoints
     event_source event;                ///< what a program sleeps on
+    op *cancels_over = nullptr;        ///< flushes with CANCEL that are complete and being told
     ep *pending_ring = nullptr;        ///< the endpoint to be tried next
     std::uint32_t scan_slot  = 0;      ///< next peer that housekeeping looks at
     base::time_ns ticked_at  = 0;      ///< when housekeeping ran last

@@ -800,6 +800,39 @@ TEST_F(srd_rma, flush_waits_for_operations_before_it)
     EXPECT_EQ(uct_srd_ep_flush(&e_.super.super, 0, nullptr), UCS_OK);
 }
 
+TEST_F(srd_rma, a_cancel_from_the_callback_of_a_cancel_waits_for_what_it_cancels)
+{
+    struct again : uct_completion_t {
+        srd_rma *test;
+        told *held;
+        uct_completion_t *flushed;
+        int calls = 0;
+    } first{};
+    told held, later, second, flushed;
+    first.count   = 1;
+    first.test    = this;
+    first.held    = &later;
+    first.flushed = &flushed;
+    first.func    = [](uct_completion_t *base) {
+        auto *self = static_cast<again *>(base);
+        ++self->calls;
+        ASSERT_EQ(self->test->get(self->test->e_, self->held), UCS_INPROGRESS);
+        ASSERT_EQ(uct_srd_ep_flush(&self->test->e_.super.super, UCT_FLUSH_FLAG_CANCEL, self->flushed), UCS_INPROGRESS);
+    };
+
+    ASSERT_EQ(get(e_, &held), UCS_INPROGRESS);
+    op *in_device = last();
+    ASSERT_EQ(uct_srd_ep_flush(&e_.super.super, UCT_FLUSH_FLAG_CANCEL, &first), UCS_INPROGRESS);
+    ASSERT_EQ(uct_srd_ep_flush(&e_.super.super, UCT_FLUSH_FLAG_CANCEL, &second), UCS_INPROGRESS);
+    complete(in_device);
+    EXPECT_EQ(first.calls, 1);
+    EXPECT_EQ(second.calls, 1);
+    EXPECT_EQ(flushed.calls, 0); // the device holds what it cancels
+    complete(last());
+    EXPECT_EQ(later.calls, 1);
+    EXPECT_EQ(flushed.calls, 1);
+}
+
 TEST_F(srd_rma, cancel_ends_what_waits_at_once_and_waits_for_the_device)
 {
     told waits, held, flushed;
