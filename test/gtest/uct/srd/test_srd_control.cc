@@ -117,6 +117,28 @@ TEST_F(srd_control, a_message_of_a_life_we_gave_up_does_not_pass_for_one_to_our_
     EXPECT_EQ(fresh->epoch_remote, 78u);
 }
 
+TEST_F(srd_control, each_of_several_lives_that_we_gave_up_is_told_by_itself)
+{
+    peer *dead[3];
+    for (std::uint32_t i = 0; i < 3; ++i) {
+        dead[i]               = peer_of(7);
+        dead[i]->epoch_remote = 71 + i;
+        peer_fail(f_.get(), dead[i], UCS_ERR_IO_ERROR, "test", "test", 9);
+        dead[i]->want = 0;
+    }
+    peer *lives         = peer_of(7);
+    lives->epoch_remote = 74;
+    for (std::uint32_t i = 3; i-- > 0;) {
+        EXPECT_EQ(resolve(0, header(71 + i, 0)), nullptr);
+        for (std::uint32_t k = 0; k < 3; ++k) {
+            EXPECT_EQ((dead[k]->want & want_nak) != 0, k >= i) << i << k;
+        }
+    }
+    EXPECT_EQ(resolve(0, header(74, 0)), lives);
+    EXPECT_EQ(lives->state, peer_state::fresh);
+    EXPECT_EQ(f_->counters.get(counter::rx_dropped_stale), 3u);
+}
+
 TEST_F(srd_control, two_lives_that_failed_each_other_fall_silent)
 {
     peer *dead         = peer_of(7);

@@ -229,7 +229,7 @@ TEST_F(srd_shortage, receives_that_cannot_be_posted_or_registered_are_posted_lat
     right->device.fail_post_recv = 1000; // below the low-water mark
     right->device.max_mrs        = right->device.mrs.size();
     send(8);
-    EXPECT_EQ(right->f->rx.am_flags & UCT_CB_PARAM_FLAG_DESC, right->f->rx.posted > right->f->rx.low_water ? UCT_CB_PARAM_FLAG_DESC : 0u);
+    EXPECT_EQ(right->f->rx.am_flags & UCT_CB_PARAM_FLAG_DESC, right->f->rx.posted > right->f->rx.low_water ? unsigned{UCT_CB_PARAM_FLAG_DESC} : 0u);
     right->device.fail_post_recv = 0;
     right->device.max_mrs        = SIZE_MAX;
     send(50);
@@ -316,4 +316,70 @@ TEST_F(srd_shortage, wrong_parameters_change_nothing) // each error return of sr
     keeper_.keep = false;
     send(3);
     EXPECT_EQ(keeper_.messages, 6u);
+}
+
+TEST_F(srd_shortage, endpoints_destroyed_one_by_one_each_find_their_own_completions)
+{
+    open({});
+    keeper_.keep = false;
+    send(20);
+    uct_ep_h eps[3];
+    fuzz::told told[3];
+    fuzz::region memory(left->device, 100);
+    std::fill_n(memory.bytes.get(), 100, std::uint8_t{7});
+    const uct_iov_t iov = {memory.bytes.get(), 100, &memory.mem, 0, 1};
+    for (unsigned i = 0; i < 3; ++i) {
+        eps[i] = left->connect(right->device.gid, right->qpn(), right->device.qkey);
+        ASSERT_EQ(left->handle()->ops.ep_am_zcopy(eps[i], 1, nullptr, 0, &iov, 1, 0, &told[i]), UCS_INPROGRESS);
+    }
+    for (unsigned i = 3; i-- > 0;) { // the last one's first: each destroy has to look past those of the others
+        net.carry(*left, i);
+    }
+    for (unsigned i = 0; i < 3; ++i) {
+        left->handle()->ops.ep_destroy(eps[i]);
+        for (unsigned k = 0; k < 3; ++k) {
+            EXPECT_EQ(told[k].calls, k <= i ? 1u : 0u) << i;
+        }
+        EXPECT_EQ(told[i].status, UCS_OK);
+    }
+    EXPECT_EQ(left->f->stash_count, 0u);
+    settle();
+    EXPECT_EQ(keeper_.messages, 23u);
+    EXPECT_EQ(left->f->tx.outstanding, 0u);
+}
+
+TEST_F(srd_shortage, request_queued_by_a_callback_of_destroy_is_not_in_the_ring_after_it)
+{
+    open({});
+    keeper_.keep = false;
+    struct queueing : fuzz::told {
+        node *n;
+        uct_ep_h ep;
+        uct_pending_req_t request{};
+        ucs_status_t answer = UCS_ERR_LAST;
+    } t;
+    t.n            = left.get();
+    t.ep           = ep;
+    t.request.func = [](uct_pending_req_t *) {
+        ADD_FAILURE() << "a request of an endpoint that is gone";
+        return UCS_OK;
+    };
+    t.then = [](fuzz::told *self) {
+        auto *q   = static_cast<queueing *>(self);
+        q->answer = q->n->handle()->ops.ep_pending_add(q->ep, &q->request, 0);
+    };
+    ASSERT_EQ(left->handle()->ops.ep_am_zcopy(ep, 1, "x", 1, nullptr, 0, 0, &t), UCS_INPROGRESS);
+    ucs_status_t status = UCS_OK;
+    while (status == UCS_OK) {
+        status = uct_ep_am_short(ep, 1, 1, nullptr, 0); // until the first grant is used up
+    }
+    ASSERT_EQ(status, UCS_ERR_NO_RESOURCE);
+    net.carry(*left, 0);
+    const uct_ep_h gone = ep;
+    ep                  = nullptr;
+    left->handle()->ops.ep_destroy(gone);
+    EXPECT_EQ(t.calls, 1u);
+    EXPECT_EQ(t.answer, UCS_OK);
+    EXPECT_EQ(left->f->pending_ring, nullptr);
+    settle();
 }
