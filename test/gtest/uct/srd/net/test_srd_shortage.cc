@@ -383,3 +383,27 @@ TEST_F(srd_shortage, request_queued_by_a_callback_of_destroy_is_not_in_the_ring_
     EXPECT_EQ(left->f->pending_ring, nullptr);
     settle();
 }
+
+TEST_F(srd_shortage, what_an_endpoint_or_a_post_cannot_get_is_answered)
+{
+    fuzz::options one;
+    one.max_peers = 1;
+    open(one);
+    ucs_status_t status;
+    EXPECT_EQ(left->connect(fuzz::gid_of(9), 19, 1, &status), nullptr);
+    EXPECT_EQ(status, UCS_ERR_NO_MEMORY); // no room for another peer
+    const char foreign[16] = {};          // an address of somebody else's transport
+    uct_ep_params_t p      = {};
+    p.field_mask           = UCT_EP_PARAM_FIELD_IFACE | UCT_EP_PARAM_FIELD_DEV_ADDR | UCT_EP_PARAM_FIELD_IFACE_ADDR;
+    p.iface                = left->handle();
+    p.dev_addr             = reinterpret_cast<const uct_device_addr_t *>(foreign);
+    p.iface_addr           = reinterpret_cast<const uct_iface_addr_t *>(foreign);
+    uct_ep_h made          = nullptr;
+    EXPECT_EQ(left->handle()->ops.ep_create(&p, &made), UCS_ERR_UNREACHABLE);
+    left->device.max_mrs = left->device.mrs.size(); // no bounce buffer was made yet, and none can be
+    EXPECT_EQ(uct_ep_am_short(ep, 1, 0, "0123456789012345678901234567890123456789", 40), UCS_ERR_NO_MEMORY);
+    const auto pack = [](void *, void *) -> std::size_t { ADD_FAILURE(); return 0; };
+    EXPECT_EQ(uct_ep_am_bcopy(ep, 1, pack, nullptr, 0), UCS_ERR_NO_MEMORY);
+    EXPECT_EQ(left->handle()->ops.ep_am_zcopy(ep, 1, "x", 1, nullptr, 0, 0, nullptr), UCS_ERR_NO_MEMORY);
+    EXPECT_EQ(left->f->tx.outstanding, 0u);
+}
