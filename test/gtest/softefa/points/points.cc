@@ -15,6 +15,8 @@ std::atomic<int>           armed_signal = SIGKILL;
 
 void point_arm(point p, std::uint32_t at, int signal) noexcept
 {
+    if (p == point::count)
+        return; // none
     armed_signal = signal;
     armed_at[static_cast<unsigned>(p)] = passes[static_cast<unsigned>(p)] + at;
 }
