@@ -1,7 +1,7 @@
 /* Unit tests of the exchange between interfaces (srd_control.cc): whose life a header belongs to, who is told what, how many
  * slots one peer may take, when a peer is forgotten. An interface without a device: posts end in a counter.
  */
-#include "uct/srd/srd_iface.h"
+#include "interface_of_a_test.h"
 
 #include <gtest/gtest.h>
 #include <memory>
@@ -10,27 +10,6 @@
 using namespace srd;
 
 namespace {
-
-uct_srd_md_t md_of_a_usual_device()
-{
-    uct_srd_md_t md{};
-    md.attr.inline_size      = 32;
-    md.attr.max_message_size = 8928;
-    md.attr.max_sq_wr        = 256;
-    md.attr.max_rq_wr        = 512;
-    md.attr.max_cqe          = 4096;
-    return md;
-}
-
-uct_srd_iface_config_t config_of_a_test()
-{
-    uct_srd_iface_config_t c{};
-    c.tx_queue_len = 64;
-    c.rx_queue_len = 64;
-    c.max_peers    = 64;
-    c.short_size   = 256;
-    return c;
-}
 
 /// Takes every request and remembers it.
 struct fake_queue {
@@ -51,7 +30,7 @@ struct fake_queue {
 
 class srd_control : public testing::Test {
 protected:
-    srd_control() : f_(std::make_unique<iface>(&md_, config_of_a_test(), uct_iface_params_t{}, 1))
+    srd_control() : f_(std::make_unique<iface>(&md_, config_of_a_test(64), uct_iface_params_t{}, 1))
     {
         f_->tx.qp                      = &queue_.qp;
         f_->super.config.failure_level = UCS_LOG_LEVEL_DEBUG;

@@ -1,7 +1,7 @@
 /* Unit tests of wakeup (srd_event.cc): when a program may sleep, until when, and what happens to what becomes due meanwhile.
  * An interface without a device: nothing here posts or polls. Sleeping itself: test/system/ucp/ucp_sleep.cc.
  */
-#include "uct/srd/srd_iface.h"
+#include "interface_of_a_test.h"
 
 #include <filesystem>
 #include <gtest/gtest.h>
@@ -15,31 +15,17 @@ using namespace srd;
 
 namespace {
 
-uct_srd_md_t md_of_a_usual_device()
+/// The keepalive is one of the timers.
+uct_srd_iface_config_t config_with_keepalive()
 {
-    uct_srd_md_t md{};
-    md.attr.inline_size      = 32;
-    md.attr.max_message_size = 8928;
-    md.attr.max_sq_wr        = 256;
-    md.attr.max_rq_wr        = 512;
-    md.attr.max_cqe          = 4096;
-    return md;
-}
-
-uct_srd_iface_config_t config_of_a_test()
-{
-    uct_srd_iface_config_t c{};
-    c.tx_queue_len       = 64;
-    c.rx_queue_len       = 64;
-    c.max_peers          = 4;
-    c.short_size         = 256;
-    c.keepalive_interval = 2;
+    uct_srd_iface_config_t c = config_of_a_test();
+    c.keepalive_interval     = 2;
     return c;
 }
 
 class srd_event : public testing::Test {
 protected:
-    srd_event() : f_(std::make_unique<iface>(&md_, config_of_a_test(), uct_iface_params_t{}, 1))
+    srd_event() : f_(std::make_unique<iface>(&md_, config_with_keepalive(), uct_iface_params_t{}, 1))
     {
         gid_type gid{};
         gid[0]               = 0xfe;

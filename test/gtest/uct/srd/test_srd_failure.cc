@@ -1,7 +1,7 @@
 /* Unit tests of the policy of failing (srd_ep.cc, srd_tx.cc, srd_control.cc): which failed operation fails its peer, and what
  * the queue and the flush of a failed endpoint answer. An interface without a device: nothing here posts or polls.
  */
-#include "uct/srd/srd_iface.h"
+#include "interface_of_a_test.h"
 
 #include <cstdlib>
 #include <gtest/gtest.h>
@@ -10,27 +10,6 @@
 using namespace srd;
 
 namespace {
-
-uct_srd_md_t md_of_a_usual_device()
-{
-    uct_srd_md_t md{};
-    md.attr.inline_size      = 32;
-    md.attr.max_message_size = 8928;
-    md.attr.max_sq_wr        = 256;
-    md.attr.max_rq_wr        = 512;
-    md.attr.max_cqe          = 4096;
-    return md;
-}
-
-uct_srd_iface_config_t config_of_a_test()
-{
-    uct_srd_iface_config_t c{};
-    c.tx_queue_len = 64;
-    c.rx_queue_len = 64;
-    c.max_peers    = 4;
-    c.short_size   = 256;
-    return c;
-}
 
 class srd_failure : public testing::Test {
 protected:
