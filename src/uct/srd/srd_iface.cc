@@ -1,9 +1,9 @@
-/* Interface lifetime and queries: see srd_iface.h. Slow path only.
+/* Opening an interface: see srd_iface.h. Slow path only.
  *
- * Opening: settings are cut to what the device has, memory is registered, the queue pair is brought to RTS with a random
- * qkey (which is part of the address: a message for a former owner of the QPN is not delivered), receives are posted.
- * Closing: what is in the send queue gets a bounded time, peers with nothing outstanding are told goodbye, then the
- * queue pair is destroyed, after which nothing completes any more, and what is left is cancelled.
+ * Owns: how an interface comes to be. Settings are cut to what the device has, memory is registered, the queue pair is brought
+ * to RTS with a random qkey (which is part of the address: a message for a former owner of the QPN is not delivered), receives
+ * are posted. Whatever fails, all of it is taken back.
+ * Refuses to know: what UCX asks an open interface (srd_iface_ops), how it ends (srd_iface_close).
  */
 #include "uct/srd/srd_iface.h"
 #include "uct/srd/srd_report.h"
@@ -354,7 +354,9 @@ ucs_status_t open_queues(iface *f, const uct_srd_iface_config_t &c) noexcept
     return UCS_OK;
 }
 
-void close_queues(iface *f) noexcept
+} // namespace
+
+void iface_close_queues(iface *f) noexcept
 {
     if (f->tx.qp != nullptr && ibv_destroy_qp(f->tx.qp) != 0) {
         ucs_warn("srd: destroying a queue pair failed: errno %d", errno);
@@ -365,285 +367,16 @@ void close_queues(iface *f) noexcept
     event_fini(f);
 }
 
-/// Owes BYE to everybody who can be told and was not. False: messages that nobody waits for are still under way to some, a
-/// fence's question or what was withdrawn.
-bool owe_byes(iface *f) noexcept
-{
-    bool all = true;
-
-    for (std::uint32_t slot = 0; slot < f->peers.slots_used(); ++slot) {
-        peer *p = f->peers.at(slot);
-        const bool talked = p->state == peer_state::open ||
-                            (p->state == peer_state::fresh && p->ah != nullptr && p->tx.next() != base::seq32(0));
-        if (!f->peers.is_live(p) || !talked || p->bye_received || p->bye_owed) {
-            continue;
-        }
-        if (p->tx.empty()) {
-            p->bye_owed = true;
-            control_want(f, p, want_bye);
-        } else {
-            all = false;
-        }
-    }
-    return all;
-}
-
-/// Waits, bounded, until nothing is in the send queue and everybody who can be told knows that we go.
-void say_goodbye(iface *f) noexcept
-{
-    const base::time_ns deadline = base::clock_now_ns() + f->close_timeout;
-    bool told                    = false;
-
-    while (base::clock_now_ns() < deadline) {
-        if (f->attention & attend_work) {
-            control_run(f);
-        }
-        rx_progress(f);
-        control_tick(f); // what the receiver had no buffer for is sent again
-        if (f->tx.outstanding != 0) {
-            continue;
-        }
-        told = told || owe_byes(f);
-        if (told && f->work.empty() && f->tx.control_free == limits::control_slots) {
-            return;
-        }
-    }
-}
-
-/// Nothing completes any more: whatever still has a completion of the user is cancelled. SEP-4
-void cancel_everything(iface *f) noexcept
-{
-    for (std::uint32_t slot = 0; slot < f->peers.slots_used(); ++slot) {
-        peer *p = f->peers.at(slot);
-        if (!f->peers.is_live(p)) {
-            continue;
-        }
-        for (op *o = p->tx.head(); o != nullptr; o = o->next) {
-            if (!o->done && holds_user(o->kind)) {
-                uct_completion_t *comp = o->ref.comp;
-                o->ref.comp            = nullptr;
-                complete_user(comp, UCS_ERR_CANCELED);
-            } else if (o->kind == op_kind::marker) {
-                uct_completion_t *comp = o->ref.comp;
-                o->ref.comp            = nullptr;
-                complete_user(comp, UCS_ERR_CANCELED);
-            }
-        }
-        rx_purge(f, p);
-        if (p->ah_ref != nullptr) {
-            f->ahs.put(p->ah_ref);
-            p->ah_ref = nullptr; // its GID is not asked for any more
-        }
-    }
-}
-
-} // namespace
 } // namespace srd
 
 using namespace srd;
-
-extern "C" {
-
-static void uct_srd_iface_close(uct_iface_h tl_iface) noexcept
-{
-    iface *f = iface_of(tl_iface);
-
-    uct_base_iface_progress_disable(tl_iface, UCT_PROGRESS_SEND | UCT_PROGRESS_RECV);
-    ucs_vfs_obj_remove(f); // first: its reader is another thread
-    f->closing = true; // handlers of the user may be gone: what arrives now is dropped
-    for (std::uint32_t slot = 0; slot < f->peers.slots_used(); ++slot) {
-        f->peers.at(slot)->accept_none(); // no message takes the common path any more
-    }
-    say_goodbye(f);
-    report_closed(f);
-    const int rc = ibv_destroy_qp(f->tx.qp);
-    if (rc != 0) {
-        ucs_warn("srd: destroying a queue pair failed: errno %d", rc);
-    }
-    f->tx.qp = nullptr;
-    cancel_everything(f);
-    close_queues(f);
-    ucs_class_call_cleanup_chain(&uct_base_iface_t_class, f, -1);
-    f->~iface();
-    std::free(f);
-}
-
-static ucs_status_t uct_srd_iface_query(uct_iface_h tl_iface, uct_iface_attr_t *attr) noexcept
-{
-    iface *f = iface_of(tl_iface);
-
-    std::memset(attr, 0, sizeof(*attr));
-    uct_base_iface_query(&f->super, attr);
-    iface_attr_rest(attr);
-    attr->cap.am.max_short       = f->tx.short_max;
-    attr->cap.am.max_bcopy       = f->tx.payload_max;
-    attr->cap.am.min_zcopy       = 0;
-    attr->cap.am.max_zcopy       = f->tx.payload_max;
-    attr->cap.am.max_hdr         = f->tx.payload_max;
-    attr->cap.am.max_iov         = 1;
-    attr->cap.am.opt_zcopy_align = 64;
-    attr->cap.am.align_mtu       = f->md->attr.max_message_size;
-    attr->cap.put.opt_zcopy_align = attr->cap.get.opt_zcopy_align = 64; // never 0: UCP divides by it
-    attr->cap.put.align_mtu = attr->cap.get.align_mtu = f->md->attr.max_message_size;
-    attr->cap.flags = UCT_IFACE_FLAG_AM_SHORT | UCT_IFACE_FLAG_AM_BCOPY | UCT_IFACE_FLAG_AM_ZCOPY | UCT_IFACE_FLAG_PENDING |
-                      UCT_IFACE_FLAG_CONNECT_TO_IFACE | UCT_IFACE_FLAG_CB_SYNC | UCT_IFACE_FLAG_EP_CHECK |
-                      UCT_IFACE_FLAG_ERRHANDLE_PEER_FAILURE | iface_flags_of_version;
-    if (f->rma.put) {
-        attr->cap.flags |= UCT_IFACE_FLAG_PUT_SHORT | UCT_IFACE_FLAG_PUT_BCOPY | UCT_IFACE_FLAG_PUT_ZCOPY;
-        attr->cap.put.max_short = f->rma.short_max;
-        attr->cap.put.max_bcopy = f->rma.bcopy_max;
-        attr->cap.put.max_zcopy = f->rma.zcopy_max;
-        attr->cap.put.max_iov   = 1;
-    }
-    if (f->rma.get) {
-        attr->cap.flags |= UCT_IFACE_FLAG_GET_BCOPY | UCT_IFACE_FLAG_GET_ZCOPY;
-        attr->cap.get.max_bcopy = f->rma.bcopy_max;
-        attr->cap.get.max_zcopy = f->rma.zcopy_max;
-        attr->cap.get.max_iov   = 1;
-    }
-    attr->cap.event_flags = f->event.channel == nullptr ? 0 :
-                            UCT_IFACE_FLAG_EVENT_SEND_COMP | UCT_IFACE_FLAG_EVENT_RECV | UCT_IFACE_FLAG_EVENT_FD;
-    attr->device_addr_len = wire::device_size(f->gid);
-    attr->iface_addr_len  = wire::iface_size;
-    attr->ep_addr_len     = 0;
-    attr->max_conn_priv   = 0;
-    attr->overhead        = f->overhead;
-    attr->latency         = ucs_linear_func_make(f->latency, 0);
-    attr->bandwidth.dedicated = 0;
-    attr->bandwidth.shared    = f->md->attr.link_bandwidth > 1 ? f->md->attr.link_bandwidth : 12.5e9;
-    attr->priority            = 0;
-    attr->dev_num_paths       = 1;
-    return UCS_OK;
-}
-
-static ucs_status_t uct_srd_iface_get_device_address(uct_iface_h tl_iface, uct_device_addr_t *address) noexcept
-{
-    wire::put_device(address, iface_of(tl_iface)->gid);
-    return UCS_OK;
-}
-
-static ucs_status_t uct_srd_iface_get_address(uct_iface_h tl_iface, uct_iface_addr_t *address) noexcept
-{
-    iface *f = iface_of(tl_iface);
-    wire::iface_address a;
-
-    a.qpn  = static_cast<std::uint16_t>(f->tx.qp->qp_num);
-    a.qkey = f->qkey;
-    wire::put_iface(address, a);
-    return UCS_OK;
-}
-
-/// Null if the address can be reached; else why not.
-static const char *uct_srd_iface_why_unreachable(const uct_iface_h tl_iface, const reach_query &query) noexcept
-{
-    gid_type gid;
-    wire::iface_address a;
-
-    if (query.device == nullptr || !wire::get_device(query.device, query.device_size, gid)) {
-        return "the address is not one of this transport (UCX's own srd has the same name and another protocol)";
-    }
-    if (query.same_device && gid != iface_of(tl_iface)->gid) {
-        return "another device";
-    }
-    if (query.iface == nullptr) {
-        return nullptr; // UCP asks before it knows the interface too
-    }
-    if (!wire::get_iface(query.iface, query.iface_size, a) || !wire::versions_overlap(a.version, a.version_min)) {
-        return "the interface speaks no version of the protocol that this one does";
-    }
-    return nullptr;
-}
-
-static void uct_srd_iface_vfs_refresh(uct_iface_h tl_iface) noexcept { report_vfs(iface_of(tl_iface)); }
-
-}
-
-namespace {
-
-struct iface_hooks {
-    static constexpr auto vfs_refresh     = uct_srd_iface_vfs_refresh;
-    static constexpr auto ep_invalidate   = uct_srd_ep_invalidate;
-    static constexpr auto why_unreachable = uct_srd_iface_why_unreachable;
-    static constexpr auto ep_is_connected = uct_srd_ep_is_connected;
-};
-uct_iface_internal_ops_t internal_ops = bind_internal_ops<iface_hooks>();
-
-template <class Fn> void stub(Fn &slot) noexcept
-{
-    slot = reinterpret_cast<Fn>(reinterpret_cast<void *>(ucs_empty_function_return_unsupported));
-}
-
-/// ABI-2: every slot is a stub first, then what exists is filled in by name.
-uct_iface_ops_t make_ops() noexcept
-{
-    uct_iface_ops_t ops = {};
-
-    stub(ops.ep_get_short);
-    stub(ops.ep_atomic_cswap64); stub(ops.ep_atomic_cswap32); stub(ops.ep_atomic32_post); stub(ops.ep_atomic64_post);
-    stub(ops.ep_atomic32_fetch); stub(ops.ep_atomic64_fetch);
-    stub(ops.ep_tag_eager_short); stub(ops.ep_tag_eager_zcopy); stub(ops.ep_tag_rndv_cancel); stub(ops.ep_tag_rndv_request);
-    stub(ops.iface_tag_recv_zcopy); stub(ops.iface_tag_recv_cancel);
-    stub(ops.ep_connect); stub(ops.ep_disconnect); stub(ops.cm_ep_conn_notify); stub(ops.ep_get_address);
-    stub(ops.ep_connect_to_ep); stub(ops.iface_accept); stub(ops.iface_reject);
-    ops.ep_tag_eager_bcopy = [](uct_ep_h, uct_tag_t, uint64_t, uct_pack_callback_t, void *, unsigned) -> ssize_t { return UCS_ERR_UNSUPPORTED; };
-    ops.ep_tag_rndv_zcopy  = [](uct_ep_h, uct_tag_t, const void *, unsigned, const uct_iov_t *, size_t, unsigned, uct_completion_t *)
-        -> ucs_status_ptr_t { return UCS_STATUS_PTR(UCS_ERR_UNSUPPORTED); };
-
-    ops.ep_am_short              = uct_srd_ep_am_short;
-    ops.ep_am_short_iov          = uct_srd_ep_am_short_iov;
-    ops.ep_am_bcopy              = uct_srd_ep_am_bcopy;
-    ops.ep_am_zcopy              = uct_srd_ep_am_zcopy;
-    ops.ep_put_short             = uct_srd_ep_put_short;
-    ops.ep_put_bcopy             = uct_srd_ep_put_bcopy;
-    ops.ep_put_zcopy             = uct_srd_ep_put_zcopy;
-    ops.ep_get_bcopy             = uct_srd_ep_get_bcopy;
-    ops.ep_get_zcopy             = uct_srd_ep_get_zcopy;
-    ops.ep_pending_add           = uct_srd_ep_pending_add;
-    ops.ep_pending_purge         = uct_srd_ep_pending_purge;
-    ops.ep_flush                 = uct_srd_ep_flush;
-    ops.ep_fence                 = uct_srd_ep_fence;
-    ops.ep_check                 = uct_srd_ep_check;
-    ops.ep_create                = uct_srd_ep_create;
-    ops.ep_destroy               = uct_srd_ep_destroy;
-    ops.iface_flush              = uct_srd_iface_flush;
-    ops.iface_fence              = uct_srd_iface_fence;
-    ops.iface_event_fd_get       = uct_srd_iface_event_fd_get;
-    ops.iface_event_arm          = uct_srd_iface_event_arm;
-    ops.iface_progress_enable    = uct_base_iface_progress_enable;
-    ops.iface_progress_disable   = uct_base_iface_progress_disable;
-    ops.iface_progress           = uct_srd_iface_progress;
-    ops.iface_close              = uct_srd_iface_close;
-    ops.iface_query              = uct_srd_iface_query;
-    ops.iface_get_device_address = uct_srd_iface_get_device_address;
-    ops.iface_get_address        = uct_srd_iface_get_address;
-    bind_is_reachable<iface_hooks>(ops);
-    return ops;
-}
-
-/// One-sided operations that the queue pair was made without.
-void drop_one_sided(iface *f) noexcept
-{
-    uct_iface_ops_t &ops = f->super.super.ops;
-
-    if (!f->rma.put) {
-        stub(ops.ep_put_short);
-        stub(ops.ep_put_zcopy);
-        ops.ep_put_bcopy = [](uct_ep_h, uct_pack_callback_t, void *, uint64_t, uct_rkey_t) -> ssize_t { return UCS_ERR_UNSUPPORTED; };
-    }
-    if (!f->rma.get) {
-        stub(ops.ep_get_bcopy);
-        stub(ops.ep_get_zcopy);
-    }
-}
-
-} // namespace
 
 extern "C" ucs_status_t uct_srd_iface_open(uct_md_h tl_md, uct_worker_h worker, const uct_iface_params_t *params,
                                            const uct_iface_config_t *tl_config, uct_iface_h *iface_p) noexcept
 {
     const auto *config    = reinterpret_cast<const uct_srd_iface_config_t *>(tl_config);
     uct_srd_md_t *md      = uct_srd_md(tl_md);
-    uct_iface_ops_t ops   = make_ops();
+    uct_iface_ops_t ops   = iface_ops();
     int init_count        = 1;
 
     if (!(params->field_mask & UCT_IFACE_PARAM_FIELD_OPEN_MODE) || !(params->open_mode & UCT_IFACE_OPEN_MODE_DEVICE)) {
@@ -667,13 +400,13 @@ extern "C" ucs_status_t uct_srd_iface_open(uct_md_h tl_md, uct_worker_h worker, 
     auto *f = new (memory) iface(md, *config, *params, ucs_generate_uuid(reinterpret_cast<std::uintptr_t>(memory)));
     f->qkey = static_cast<std::uint32_t>(ucs_generate_uuid(f->tx.sq_free)) & 0x7fffffffu; // the top bit means "privileged"
 
-    ucs_status_t status = uct_base_iface_t_init(&f->super, &uct_base_iface_t_class, &init_count, &ops, &internal_ops, tl_md,
+    ucs_status_t status = uct_base_iface_t_init(&f->super, &uct_base_iface_t_class, &init_count, &ops, iface_internal_ops(), tl_md,
                                                 worker, params, tl_config);
     if (status == UCS_OK) {
         init_count = -1;
         status     = open_queues(f, *config);
     }
-    drop_one_sided(f);
+    iface_drop_one_sided(f);
     if (status == UCS_OK && !f->control_pool.grow()) {
         status = UCS_ERR_NO_MEMORY;
     }
@@ -690,7 +423,7 @@ extern "C" ucs_status_t uct_srd_iface_open(uct_md_h tl_md, uct_worker_h worker, 
         }
     }
     if (status != UCS_OK) {
-        close_queues(f);
+        iface_close_queues(f);
         ucs_class_call_cleanup_chain(&uct_base_iface_t_class, f, init_count);
         f->~iface();
         std::free(f);

@@ -1,7 +1,7 @@
 /* The interface: one queue pair, one completion queue, and everything that shares them.
  *
- * Owns: the objects below and their lifetime. Slow path only in srd_iface.cc; the data path is srd_tx.cc and srd_rx.cc,
- * the exchange with peers srd_control.cc, endpoints srd_ep.cc. All of it runs under the user's lock: one thread at a time.
+ * Owns: the objects below and their lifetime. Slow path only in srd_iface*.cc; the data path is srd_tx.cc and srd_rx.cc,
+ * the exchange with peers srd_control.cc (out) and srd_hello.cc (in), endpoints srd_ep.cc. All of it runs under the user's lock: one thread at a time.
  *
  * Invariants
  *   IFC-1  every accepted work request has one record or receive descriptor, which is freed after its completion.
@@ -27,6 +27,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 
 namespace srd {
 
@@ -227,6 +228,14 @@ inline void complete_user(uct_completion_t *comp, ucs_status_t status) noexcept
     }
 }
 
+// --- srd_iface.cc, srd_iface_ops.cc --------------------------------------------------------------------------------------
+/// Destroys what there is of the queues.
+void iface_close_queues(iface *f) noexcept;
+uct_iface_ops_t iface_ops() noexcept;
+uct_iface_internal_ops_t *iface_internal_ops() noexcept;
+/// One-sided operations that the queue pair was made without.
+void iface_drop_one_sided(iface *f) noexcept;
+
 // --- srd_tx.cc -----------------------------------------------------------------------------------------------------------
 /// A caller's mistake: it is named, nothing is changed.
 ucs_status_t tx_invalid_length(const char *what, size_t length, size_t max) noexcept;
@@ -284,6 +293,10 @@ int tx_post_control(iface *f, peer *p, op *o, const unsigned char *bytes, unsign
 
 // --- srd_rx.cc -----------------------------------------------------------------------------------------------------------
 unsigned rx_progress(iface *f) noexcept;
+void rx_purge(iface *f, peer *p) noexcept;
+void rx_set_attention(peer *p) noexcept;
+
+// --- srd_stash.cc --------------------------------------------------------------------------------------------------------
 /// Room for what rx_look and rx_await_sends take. False: no memory.
 bool rx_stash_ready(iface *f) noexcept;
 /// Whether anything has completed; it is kept for the next progress call. Only after rx_stash_ready, with an empty stash.
@@ -291,13 +304,22 @@ bool rx_look(iface *f) noexcept;
 /// Waits, bounded by the close timeout, until the device has completed the zero-copy sends of an endpoint that goes. What
 /// else completes meanwhile is kept for the next progress call: no handler runs from here. Returns how many are left.
 std::uint32_t rx_await_sends(iface *f, const ep *e, std::uint32_t count) noexcept;
+
+// --- srd_rx_queue.cc -----------------------------------------------------------------------------------------------------
 void rx_refill(iface *f) noexcept;
 /// How many receives shall be posted from now on, and when they are refilled.
 void rx_set_target(iface *f, std::uint32_t target) noexcept;
-void rx_recycle(iface *f, rx_desc *d) noexcept;
+/// A descriptor is free again.
+inline void rx_recycle(iface *f, rx_desc *d) noexcept
+{
+    if (d->heap) [[unlikely]] {
+        std::free(d);
+        return;
+    }
+    d->wr.next      = f->rx.free_list;
+    f->rx.free_list = &d->wr;
+}
 void rx_init_desc(void *arg, void *element, std::uint32_t lkey) noexcept;
-void rx_purge(iface *f, peer *p) noexcept;
-void rx_set_attention(peer *p) noexcept;
 
 // --- srd_control.cc ------------------------------------------------------------------------------------------------------
 /// Something is owed to the peer; sent from the next progress call on.
@@ -308,6 +330,8 @@ bool control_can_go_on(iface *f) noexcept;
 unsigned control_run(iface *f) noexcept;
 void control_complete(iface *f, op *o) noexcept;
 void control_complete_error(iface *f, op *o, const error_meaning &e, std::uint32_t device_status) noexcept;
+
+// --- srd_hello.cc --------------------------------------------------------------------------------------------------------
 /// A long header arrived: the peer it belongs to, or null after counting why not. `reason`: of a NAK.
 peer *control_resolve(iface *f, std::uint32_t imm, const wire::long_header &h, std::uint16_t qpn,
                       std::uint16_t ah_number, wire::nak_reason reason = wire::nak_reason::stale) noexcept;
@@ -315,16 +339,22 @@ peer *control_resolve(iface *f, std::uint32_t imm, const wire::long_header &h, s
 void control_heard_long(iface *f, peer *p, std::uint32_t imm, const wire::long_header &h) noexcept;
 /// An unsequenced control message of a known peer. False: malformed.
 bool control_receive(iface *f, peer *p, std::uint32_t imm, const unsigned char *body, std::size_t size) noexcept;
+/// Gives the peer its address handle. False: none to be had.
+bool peer_address(iface *f, peer *p) noexcept;
+
+// --- srd_housekeeping.cc -------------------------------------------------------------------------------------------------
 void control_tick(iface *f) noexcept;
 void timer_arm(iface *f, peer *p, base::time_ns due) noexcept;
 /// One more refusal: the next delay is twice as long, up to a bound.
 void peer_backoff(iface *f, peer *p) noexcept;
-/// Gives the peer its address handle. False: none to be had.
-bool peer_address(iface *f, peer *p) noexcept;
+
+// --- srd_grant.cc --------------------------------------------------------------------------------------------------------
 /// A new grant for what the peer's next header carries: its share of the receive queue. IFC-4
 void grant_renew(iface *f, peer *p) noexcept;
 /// The peer is not counted as an active sender any more.
 void grant_leave(iface *f, peer *p) noexcept;
+/// The receive queue shrinks again to what is granted.
+void grant_settle(iface *f) noexcept;
 
 // --- srd_ep.cc -----------------------------------------------------------------------------------------------------------
 /// `tell`: the peer lives as far as we know, and is told with a NAK; not if the device says that it is gone.
@@ -332,17 +362,22 @@ void peer_fail(iface *f, peer *p, ucs_status_t status, const char *meaning, cons
                std::uint32_t device_status, bool tell = true) noexcept;
 /// Tells the endpoints of a failed peer; returns how many.
 unsigned peer_report(iface *f, peer *p) noexcept;
+/// A zero-copy send whose endpoint had cancelled it has left the send queue.
+void cancel_step(iface *f, ep *e) noexcept;
+
+// --- srd_pending.cc ------------------------------------------------------------------------------------------------------
 unsigned pending_dispatch(iface *f) noexcept;
 /// Whether every shortage that was recorded is gone; forgets those that are. SEP-2
 bool ep_reasons_gone(iface *f, ep *e) noexcept;
-/// A zero-copy send whose endpoint had cancelled it has left the send queue.
-void cancel_step(iface *f, ep *e) noexcept;
+/// The endpoint is in the ring no more; its requests stay until they are purged.
+void pending_leave(iface *f, ep *e) noexcept;
 
 } // namespace srd
 
 extern "C" {
 ucs_status_t uct_srd_iface_open(uct_md_h md, uct_worker_h worker, const uct_iface_params_t *params,
                                 const uct_iface_config_t *config, uct_iface_h *iface_p) noexcept;
+void uct_srd_iface_close(uct_iface_h iface) noexcept;
 unsigned uct_srd_iface_progress(uct_iface_h iface) noexcept;
 
 ucs_status_t uct_srd_ep_create(const uct_ep_params_t *params, uct_ep_h *ep_p) noexcept;

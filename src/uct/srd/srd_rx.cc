@@ -1,9 +1,9 @@
 /* The receiving half of the data path: completions polled, messages put in order and handed to the user.
  *
  * Owns: the one loop over work completions (both directions: one completion queue), the gate that every arriving byte
- * passes, the order of delivery, and the life of receive descriptors. After hello a message in order needs: one 64-bit
- * compare that proves slot, generation, address handle and queue pair at once, one compare of the psn, and the handler.
- * Refuses to know: what control messages mean (srd_control).
+ * passes, and the order of delivery. After hello a message in order needs: one 64-bit compare that proves slot, generation,
+ * address handle and queue pair at once, one compare of the psn, and the handler.
+ * Refuses to know: what control messages mean (srd_hello), how receives are posted (srd_rx_queue).
  *
  * The device has acknowledged what arrives here, so dropping is loss: what is early is kept, what cannot be is an error of
  * the peer; only what belongs to another life, or repeats, is dropped, with a reason counted.
@@ -25,15 +25,6 @@ namespace {
 inline unsigned char *wire_bytes(rx_desc *d) noexcept { return reinterpret_cast<unsigned char *>(d->sge.addr); }
 
 inline rx_desc *desc_of(ibv_recv_wr *wr) noexcept { return reinterpret_cast<rx_desc *>(wr); }
-
-extern "C" void rx_release_desc(uct_recv_desc_t *self, void *)
-{
-    auto *d = reinterpret_cast<rx_desc *>(reinterpret_cast<unsigned char *>(self) - offsetof(rx_desc, release));
-
-    --d->owner->rx.held;
-    d->owner->rx.away -= !d->heap;
-    rx_recycle(d->owner, d);
-}
 
 /// The user keeps the descriptor: it will come back through the pointer in front of the headroom.
 [[gnu::noinline]] void rx_hold_desc(iface *f, rx_desc *d, unsigned char *payload) noexcept
@@ -340,33 +331,6 @@ inline void rx_deliver_common(iface *f, rx_desc *d, std::size_t id, unsigned cha
     rx_uncommon(f, d, wc);
 }
 
-/// Below the low-water mark and nothing left to post: more memory, or make users copy. IFC-3.
-[[gnu::noinline, gnu::cold]] bool rx_grow(iface *f) noexcept
-{
-    return f->rx_bufs.can_grow() && f->rx_bufs.grow();
-}
-
-/// The free list has `free_count` descriptors, more than are missing: what is beyond goes to the spare ones, so that
-/// the next refill finds a list of the right length. Returns the length of what stays.
-[[gnu::noinline]] std::uint32_t rx_cut_spare(iface *f, std::uint32_t free_count) noexcept
-{
-    const std::uint32_t missing = f->rx.target - f->rx.posted;
-    ibv_recv_wr *last           = f->rx.free_list;
-
-    for (std::uint32_t i = 1; i < missing; ++i) {
-        last = last->next;
-    }
-    ibv_recv_wr *tail = last;
-    while (tail->next != nullptr) {
-        tail = tail->next;
-    }
-    tail->next  = f->rx.spare;
-    f->rx.spare = last->next;
-    last->next  = nullptr;
-    f->rx.spare_count += free_count - missing;
-    return missing;
-}
-
 } // namespace
 
 void rx_set_attention(peer *p) noexcept
@@ -374,78 +338,6 @@ void rx_set_attention(peer *p) noexcept
     // While something waits, every delivery looks into the ring. A grant that is due stays due until it is sent.
     const std::int32_t left = distance(p->rx.expected(), p->credit.due_at());
     p->attention            = p->rx.held() != 0 || left < 1 ? 1 : static_cast<std::uint32_t>(left);
-}
-
-void rx_init_desc(void *arg, void *element, std::uint32_t lkey) noexcept
-{
-    auto *f = static_cast<iface *>(arg);
-    auto *d = new (element) rx_desc{};
-
-    d->owner      = f;
-    d->release.cb = rx_release_desc;
-    d->sge.addr   = reinterpret_cast<std::uintptr_t>(element) + f->rx.payload_offset - wire::index_size;
-    d->sge.length = static_cast<std::uint32_t>(f->md->attr.max_message_size);
-    d->sge.lkey   = lkey;
-    d->wr.wr_id   = reinterpret_cast<std::uintptr_t>(d) | 1; // odd: a receive; records of sends are even
-    d->wr.sg_list = &d->sge;
-    d->wr.num_sge = 1;
-    d->wr.next    = f->rx.free_list;
-    f->rx.free_list = &d->wr;
-}
-
-void rx_recycle(iface *f, rx_desc *d) noexcept
-{
-    if (d->heap) [[unlikely]] {
-        std::free(d);
-        return;
-    }
-    d->wr.next      = f->rx.free_list;
-    f->rx.free_list = &d->wr;
-}
-
-void rx_set_target(iface *f, std::uint32_t target) noexcept
-{
-    if (target > f->rx.queue_max) {
-        target = f->rx.queue_max;
-    }
-    const std::uint32_t quarter = target / 4;
-    const std::uint32_t batch   = quarter < 1 ? 1 : quarter < limits::refill_batch ? quarter : limits::refill_batch;
-
-    f->rx.target    = target;
-    f->rx.refill_at = target - batch + 1;
-}
-
-void rx_refill(iface *f) noexcept
-{
-    while (f->rx.posted < f->rx.target) {
-        if (f->rx.free_list == nullptr) [[unlikely]] {
-            f->rx.free_list   = f->rx.spare;
-            f->rx.spare       = nullptr;
-            f->rx.spare_count = 0;
-            if (f->rx.free_list == nullptr && !rx_grow(f)) {
-                break;
-            }
-        }
-        // The free list already is a list of work requests, and usually all of it is missing: no look at its elements.
-        ibv_recv_wr *first = f->rx.free_list;
-        std::uint32_t batched =
-            static_cast<std::uint32_t>(f->rx_bufs.total()) - f->rx.posted - f->rx.away - f->rx.spare_count;
-        if (batched > f->rx.target - f->rx.posted) [[unlikely]] {
-            batched = rx_cut_spare(f, batched);
-        }
-        ibv_recv_wr *bad  = nullptr;
-        if (ibv_post_recv(f->tx.qp, first, &bad) != 0) [[unlikely]] {
-            for (ibv_recv_wr *wr = first; wr != nullptr && wr != bad; wr = wr->next) {
-                ++f->rx.posted;
-            }
-            f->rx.free_list = bad; // what was not taken stays
-            break;
-        }
-        f->rx.free_list = nullptr;
-        f->rx.posted += batched;
-    }
-    // The next message takes one: at the mark already, what it brings may not be kept. IFC-3
-    f->rx.am_flags = f->rx.posted > f->rx.low_water ? UCT_CB_PARAM_FLAG_DESC : 0;
 }
 
 void rx_purge(iface *f, peer *p) noexcept
@@ -547,74 +439,6 @@ namespace {
 }
 
 } // namespace
-
-bool rx_stash_ready(iface *f) noexcept
-{
-    if (f->stash == nullptr) {
-        f->stash = static_cast<ibv_wc *>(std::malloc(f->cqe * sizeof(ibv_wc)));
-    }
-    return f->stash != nullptr;
-}
-
-bool rx_look(iface *f) noexcept
-{
-    const std::uint32_t room = f->cqe < limits::poll_batch ? f->cqe : limits::poll_batch;
-    const int polled         = ibv_poll_cq(f->rx.cq, static_cast<int>(room), f->stash);
-
-    f->stash_count = polled > 0 ? static_cast<std::uint32_t>(polled) : 0;
-    if (f->stash_count != 0) {
-        f->attention |= attend_stash;
-    }
-    return f->stash_count != 0;
-}
-
-std::uint32_t rx_await_sends(iface *f, const ep *e, std::uint32_t count) noexcept
-{
-    if (count == 0 || f->polling) {
-        return count; // some of them may wait in the batch that is being worked on
-    }
-    if (!rx_stash_ready(f)) {
-        return count;
-    }
-    const base::time_ns deadline = base::clock_now_ns() + f->close_timeout;
-    const auto take = [f, e, &count](const ibv_wc &wc) {
-        auto *o = reinterpret_cast<op *>(wc.wr_id);
-        if ((wc.wr_id & 1) || !holds_user(o->kind) || o->ep != e) {
-            return false;
-        }
-        --count;
-        if (wc.status == IBV_WC_SUCCESS) {
-            tx_complete(f, o);
-        } else {
-            tx_complete_error(f, o, wc);
-        }
-        return true;
-    };
-    f->polling = true;
-    // The wait of an endpoint destroyed before this one may have stashed ours. Nothing stashes while `polling`.
-    std::uint32_t kept = 0;
-    for (std::uint32_t i = 0; i < f->stash_count; ++i) {
-        const ibv_wc wc = f->stash[i];
-        if (!take(wc)) {
-            f->stash[kept++] = wc;
-        }
-    }
-    f->stash_count = kept;
-    do {
-        ibv_wc wc;
-        // Each stashed completion holds a send record or a receive: there cannot be more than the queue has entries.
-        while (count != 0 && f->stash_count < f->cqe && ibv_poll_cq(f->rx.cq, 1, &wc) > 0) {
-            if (!take(wc)) {
-                f->stash[f->stash_count++] = wc;
-            }
-        }
-    } while (count != 0 && base::clock_now_ns() < deadline);
-    f->polling = false;
-    if (f->stash_count != 0) {
-        f->attention |= attend_stash;
-    }
-    return count;
-}
 
 } // namespace srd
 
