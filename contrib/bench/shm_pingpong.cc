@@ -12,20 +12,12 @@
  *          carried wrong bytes is never printed.
  *   SHM-2  Both processes end by themselves: SIGALRM's default action ends each, and the child dies with its parent.
  */
+#include "program.h"
+
 #include <atomic>
-#include <cerrno>
-#include <csignal>
-#include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
-#include <ctime>
-#include <sched.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
-#include <unistd.h>
-#include <vector>
 
 namespace {
 
@@ -64,30 +56,10 @@ void slot_send(slot *out, std::uint64_t seq, unsigned char *buffer, std::size_t 
 bool slot_receive(const slot *in, std::uint64_t seq, unsigned char *buffer, std::size_t size)
 {
     while (in->seq.load(std::memory_order_acquire) != seq) {
-#if defined(__x86_64__)
-        __builtin_ia32_pause();
-#endif
+        program::relax();
     }
     std::memcpy(buffer, in->payload, size);
     return std::memcmp(buffer, &seq, sizeof(seq)) == 0;
-}
-
-bool pin(int core)
-{
-    if (core < 0) {
-        return true;
-    }
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    CPU_SET(core, &set);
-    return sched_setaffinity(0, sizeof(set), &set) == 0;
-}
-
-double now_s()
-{
-    timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return static_cast<double>(ts.tv_sec) + static_cast<double>(ts.tv_nsec) * 1e-9;
 }
 
 /// Echoes `total` messages. Returns the process' exit code.
@@ -107,17 +79,17 @@ int serve(const settings &wish, slot *in, slot *out, std::uint64_t total)
 double drive(const settings &wish, slot *out, slot *in, std::uint64_t warmup, std::uint64_t total)
 {
     std::vector<unsigned char> buffer(wish.size);
-    double                     started = now_s();
+    double                     started = program::now_s();
     for (std::uint64_t seq = 1; seq <= total; ++seq) {
         if (seq == warmup + 1) {
-            started = now_s();
+            started = program::now_s();
         }
         slot_send(out, seq, buffer.data(), wish.size);
         if (!slot_receive(in, seq, buffer.data(), wish.size)) {
             return -1.0;
         }
     }
-    return now_s() - started;
+    return program::now_s() - started;
 }
 
 int usage(const char *wrong)
@@ -130,32 +102,18 @@ int usage(const char *wrong)
     return 2;
 }
 
-/// False if `text` is no whole number within the range.
-bool number_parse(const char *text, std::uint64_t least, std::uint64_t most, std::uint64_t *value_p)
-{
-    char *end = nullptr;
-    errno     = 0;
-    if (*text < '0' || *text > '9') {
-        return false;
-    }
-    *value_p = std::strtoull(text, &end, 10);
-    return errno == 0 && *end == '\0' && *value_p >= least && *value_p <= most;
-}
-
 bool option_parse(settings *wish, int option, const char *text)
 {
     std::uint64_t value = 0;
-    char          rest  = 0;
     switch (option) {
     case 'c':
-        return std::sscanf(text, "%d,%d%c", &wish->core[0], &wish->core[1], &rest) == 2 && wish->core[0] >= 0 &&
-               wish->core[0] < CPU_SETSIZE && wish->core[1] >= 0 && wish->core[1] < CPU_SETSIZE;
+        return program::cores_parse(text, wish->core);
     case 's':
-        return number_parse(text, sizeof(std::uint64_t), max_size, &value) && ((wish->size = value), true);
+        return program::number_parse(text, sizeof(std::uint64_t), max_size, &value) && ((wish->size = value), true);
     case 'n':
-        return number_parse(text, 1, max_count, &value) && ((wish->count = value), true);
+        return program::number_parse(text, 1, max_count, &value) && ((wish->count = value), true);
     case 't':
-        return number_parse(text, 1, max_seconds, &value) && ((wish->seconds = static_cast<unsigned>(value)), true);
+        return program::number_parse(text, 1, max_seconds, &value) && ((wish->seconds = static_cast<unsigned>(value)), true);
     default:
         return false;
     }
@@ -191,7 +149,7 @@ int main(int argc, char **argv)
     const std::uint64_t total  = warmup + wish.count;
 
     // Both cores are tried before the fork: a child that could not be pinned would leave its parent spinning.
-    if (!pin(wish.core[1]) || !pin(wish.core[0])) {
+    if (!program::pin(wish.core[1]) || !program::pin(wish.core[0])) {
         std::perror("shm_pingpong: sched_setaffinity");
         return 1;
     }
@@ -203,11 +161,10 @@ int main(int argc, char **argv)
     }
     alarm(wish.seconds);
     if (child > 0) {
-        (void)pin(wish.core[1]);
+        (void)program::pin(wish.core[1]);
     }
     if (child == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        _exit(getppid() == parent ? serve(wish, there, back, total) : 4);
+        _exit(program::child_of(parent) ? serve(wish, there, back, total) : 4);
     }
     const double seconds = drive(wish, there, back, warmup, total);
     if (seconds < 0.0) {

@@ -20,7 +20,7 @@ from . import runner
 
 CALIBRATION_S = 0.03
 PARSERS = {"ucx": parse.ucx_perftest, "ib_send_lat": parse.ib_send_lat, "ib_send_bw": parse.ib_send_bw,
-           "shm_pingpong": parse.shm_pingpong}
+           "shm_pingpong": parse.shm_pingpong, "shm_reference": parse.probe, "verbs_probe": parse.probe}
 
 
 class Progress:
@@ -102,6 +102,10 @@ class Campaign:
 
     def _calibrate(self, case, entry):
         self.progress.step("calibrating: " + case.name)
+        missing = case_lib.not_here(case, self.tools)
+        if missing:
+            entry["status"], entry["reason"] = "not possible", missing
+            return
         guess = case_lib.guess_us(case.series, case.metric, case.size)
         count = case_lib.iterations(case, guess, CALIBRATION_S)
         figures, why, impossible, result = measure(case, self.tools, count, self.cores, self.timeout_s)

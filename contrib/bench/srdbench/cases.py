@@ -12,8 +12,12 @@ import re
 SIZES = (8, 1024, 8192, 65536, 1048576)
 UCX_TABLE_TESTS = {"latency": "tag_lat", "bandwidth": "tag_bw"}
 ONE_SIDED_TESTS = {"put": "ucp_put_bw", "get": "ucp_get"}  # one at a time: a get waits for its answer
-MAX_ITERATIONS = {"ucx": 20_000_000, "ib_send_lat": 1_000_000, "ib_send_bw": 20_000_000, "shm_pingpong": 20_000_000}
+MAX_ITERATIONS = {"ucx": 20_000_000, "ib_send_lat": 1_000_000, "ib_send_bw": 20_000_000, "shm_pingpong": 20_000_000,
+                  "shm_reference": 20_000_000, "verbs_probe": 50_000_000}
 MIN_ITERATIONS = 200
+SINGLE = ("shm_pingpong", "shm_reference", "verbs_probe")  # programs that are a pair by themselves
+WAKE_GAP_US = 200.0     # what the programs wait between two of their wake-ups
+IDLE_MS = 2000          # verbs_probe idle: its count is a time
 
 
 @dataclasses.dataclass
@@ -23,9 +27,11 @@ class Case:
     metric: str             # latency, bandwidth, put or get: decides what us means and which table shows it
     test: str               # the program's own name of the test
     size: int               # bytes of one message
-    program: str            # ucx, ib_send_lat, ib_send_bw, shm_pingpong
+    program: str            # ucx, ib_send_lat, ib_send_bw, shm_pingpong, shm_reference, verbs_probe
     layout: str = ""        # uct tests only: short, bcopy, zcopy
     us_guess: float = 0.0
+    qps: int = 0            # verbs_probe only: queue pairs; 0 = of no interest
+    needs_write: bool = False  # an RDMA write that is emulated by messages would be measured otherwise
 
     @property
     def group(self):
@@ -34,6 +40,8 @@ class Case:
     @property
     def name(self):
         words = [self.series, self.test] + ([self.layout] if self.layout else []) + [size_text(self.size)]
+        if self.qps:
+            words[-1] = "%d QP%s" % (self.qps, "s" if self.qps > 1 else "")
         return " ".join(words)
 
 
@@ -44,7 +52,9 @@ class Tools:
     transport: str          # UCX_TLS of the transport under test
     uct_device: str = ""    # its device as UCT names it
     verbs_device: str = ""  # as verbs names it; empty = the first
-    shm_pingpong: str = ""
+    programs: dict = dataclasses.field(default_factory=dict)  # our own ones: name -> path
+    rdma_write: bool = False  # the transport under test writes by RDMA here
+    missing: dict = dataclasses.field(default_factory=dict)  # program -> why it is not there, where a preset does without
     tcp_device: str = "lo"
 
 
@@ -65,7 +75,11 @@ def guess_us(series, metric, size):
 
 def iterations(case, us, target_s):
     """How many messages take about target_s; a round trip of a latency test is two of them."""
+    if case.metric == "idle":
+        return IDLE_MS
     per_iteration = us * (2.0 if case.metric == "latency" else 1.0)
+    if case.metric == "wake":
+        per_iteration += WAKE_GAP_US
     wanted = int(target_s * 1e6 / max(per_iteration, 0.001))
     return max(MIN_ITERATIONS if case.size < 65536 else 20, min(wanted, MAX_ITERATIONS[case.program]))
 
@@ -102,6 +116,41 @@ def speed_cases():
             Case("srd", "bandwidth", "tag_bw", 8, "ucx")]
 
 
+def softefa_cases():
+    """The bounds on Soft EFA itself. Each bound's sides stand next to each other."""
+    mib = 1 << 20
+    return [Case("verbs", "latency", "ib_send_lat", 8, "ib_send_lat"),
+            Case("shm", "latency", "shm_pingpong", 8, "shm_pingpong"),
+            Case("verbs", "bandwidth", "ib_send_bw", 8192, "ib_send_bw"),
+            Case("shm", "bandwidth", "copy_stream", 8192, "shm_reference"),
+            Case("verbs", "get", "read", mib, "verbs_probe"),
+            Case("srd", "get", "ucp_get", mib, "ucx"),
+            Case("posix", "get", "ucp_get", mib, "ucx"),
+            Case("posix,cma", "get", "ucp_get", mib, "ucx"),
+            Case("verbs", "put", "write", mib, "verbs_probe"),
+            Case("srd", "put", "ucp_put_bw", mib, "ucx", needs_write=True),
+            Case("posix", "put", "ucp_put_bw", mib, "ucx"),
+            Case("posix,cma", "put", "ucp_put_bw", mib, "ucx"),
+            Case("verbs", "wake", "sleeping_read", 8, "verbs_probe"),
+            Case("shm", "wake", "futex_reply", 8, "shm_reference"),
+            Case("verbs", "poll 1", "poll", 8, "verbs_probe", qps=1),
+            Case("verbs", "poll 64", "poll", 8, "verbs_probe", qps=64),
+            Case("verbs", "turn 1", "turn", 8, "verbs_probe", qps=1),
+            Case("verbs", "turn 64", "turn", 8, "verbs_probe", qps=64),
+            Case("verbs", "idle", "idle", 8, "verbs_probe")]
+
+
+def not_here(case, tools):
+    """Why this case cannot be measured with what the machine offers, or None."""
+    if case.program in tools.missing:
+        return "missing: " + tools.missing[case.program]
+    if case.series == "srd" and case.program == "ucx" and not tools.uct_device:
+        return "missing: UCX has no transport '%s' here" % tools.transport
+    if case.needs_write and not tools.rdma_write:
+        return "the installed rdma-core or the device has no RDMA write"
+    return None
+
+
 def environment(case, tools):
     """Variables that choose what the case measures; everything else is left as the user has it."""
     if case.program != "ucx" or case.layout:
@@ -113,9 +162,12 @@ def environment(case, tools):
 
 def commands(case, tools, count, port, cores):
     """(server, client) argument vectors; server is None for a program that is a pair by itself."""
-    if case.program == "shm_pingpong":
-        return None, [tools.shm_pingpong, "-c", "%d,%d" % tuple(cores), "-s", str(case.size), "-n", str(count)]
     loader = list(tools.prefix) if case.series in ("srd", "verbs") else []
+    if case.program in SINGLE:
+        own = loader + [tools.programs[case.program], "-c", "%d,%d" % tuple(cores), "-s", str(case.size), "-n", str(count)]
+        own += ["-m", case.test] if case.program != "shm_pingpong" else []
+        own += ["-q", str(case.qps)] if case.qps else []
+        return None, own + (["-d", tools.verbs_device] if case.program == "verbs_probe" and tools.verbs_device else [])
     if case.program == "ucx":
         server = loader + ["ucx_perftest", "-c", str(cores[0]), "-p", str(port)]
         client = loader + ["ucx_perftest", "-c", str(cores[1]), "-p", str(port), "127.0.0.1", "-f", "-t", case.test,

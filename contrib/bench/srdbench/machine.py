@@ -95,12 +95,21 @@ def find_prefix(soft, install=None):
     return None
 
 
-def find_shm_pingpong():
-    """The ping-pong program that `make` built, or None."""
-    places = [os.path.join(BENCH_DIR, "shm_pingpong")]
+def find_softefa(install=None):
+    """The words that load Soft EFA alone, for an installation without UCX; or None."""
+    places = [install] if install else [os.path.join(ROOT_DIR, "_install")]
+    for path in [os.path.join(place, "bin", "softefa") for place in places] + [None if install else shutil.which("softefa")]:
+        if path and os.access(path, os.X_OK):
+            return [path, "run", "--"]
+    return None
+
+
+def find_program(name):
+    """One of our own programs that `make` built, or None."""
+    places = [os.path.join(BENCH_DIR, name)]
     for pattern in ("_build/release", "_build", "_build*", "_build/*"):
-        places += sorted(glob.glob(os.path.join(ROOT_DIR, pattern, "contrib", "bench", "shm_pingpong")))
+        places += sorted(glob.glob(os.path.join(ROOT_DIR, pattern, "contrib", "bench", name)))
     for path in places:
         if os.access(path, os.X_OK):
             return path
-    return shutil.which("shm_pingpong")
+    return shutil.which(name)

@@ -1,6 +1,6 @@
 """What the benchmark programs print, turned into numbers.
 
-Owns: the output formats of ucx_perftest, of perftest's ib_send_lat and ib_send_bw, of shm_pingpong and of ucx_info.
+Owns: the output formats of ucx_perftest, of perftest's ib_send_lat and ib_send_bw, of our own programs and of ucx_info.
 Refuses to know: how the programs were started.
 
 Every parser returns the same fields, so that reports never ask which program a figure came from:
@@ -105,12 +105,40 @@ def shm_pingpong(text):
     raise ParseError("no result line of shm_pingpong")
 
 
-def not_possible(text):
-    """Why perftest refuses this size on this device, or None. It knows the largest message that SRD can send."""
+def probe(text):
+    """One line of JSON, written by shm_reference or verbs_probe. Only the time of an idle thread may be zero."""
     for line in text.splitlines():
-        if re.search(r"cannot be greater than|Max msg size in \w+ is MTU", line):
+        if line.startswith("{"):
+            try:
+                found = json.loads(line)
+                us, size, iterations = float(found["us"]), int(found["size"]), int(found["iterations"])
+                idle = found["test"] == "idle"
+            except (ValueError, KeyError, TypeError) as err:
+                raise ParseError("our own program: %s" % err) from err
+            if us < 0.0 or (us == 0.0 and not idle):
+                raise ParseError("our own program reports a time of zero")
+            return {"size": size, "iterations": iterations, "us": us, "mib_s": size / us * 1e6 / MIB if us else None,
+                    "msg_s": 1e6 / us if us else None, "median_us": None}
+    raise ParseError("no result line of our own program")
+
+
+def not_possible(text):
+    """Why a program refuses this on this device, or None: perftest knows the largest SRD message, verbs_probe whether there are RDMA writes."""
+    for line in text.splitlines():
+        if re.search(r"cannot be greater than|Max msg size in \w+ is MTU|verbs_probe: not possible", line):
             return line.strip()
     return None
+
+
+def writes_by_rdma(text, transport):
+    """Whether `ucx_info -d` says that the transport has a zero-copy put, which is an RDMA write and nothing else."""
+    current = None
+    for line in text.splitlines():
+        match = re.match(r"#\s*Transport:\s*(\S+)", line)
+        current = match.group(1) if match else current
+        if current == transport and re.match(r"#\s*put_zcopy:", line):
+            return True
+    return False
 
 
 def uct_device(text, transport):

@@ -1,4 +1,4 @@
-"""Tables for a terminal and for Markdown, and the verdicts on the speed bounds, from a result.
+"""Tables for a terminal and for Markdown, from a result.
 
 Owns: wording and layout. Works from the result alone (the same object that is written as JSON), so that a saved result
 can be printed again and a table never shows what the JSON does not hold.
@@ -109,58 +109,30 @@ def render(header, rows, width=WIDTH):
     return lines
 
 
-BOUNDS = (
-    # key, what, left (series, metric, test), right, operation, unit, bound, is the bound a maximum, the design's own aim
-    ("tag_lat", "tag_lat 8 B, srd / tcp", ("srd", "latency", "tag_lat"), ("tcp", "latency", "tag_lat"),
-     "ratio", "us", 0.25, True, None),
-    ("am_lat", "uct am_lat short 8 B minus ib_send_lat", ("srd", "latency", "am_lat"),
-     ("verbs", "latency", "ib_send_lat"), "difference", "us", 0.100, True, 0.060),
-    ("rate", "message rate uct am_bw short 8 B / ib_send_bw", ("srd", "bandwidth", "am_bw"),
-     ("verbs", "bandwidth", "ib_send_bw"), "ratio", "msg_s", 0.8, False, 0.9),
-    ("rate_tag", "message rate tag_bw 8 B / ib_send_bw", ("srd", "bandwidth", "tag_bw"),
-     ("verbs", "bandwidth", "ib_send_bw"), "ratio", "msg_s", None, False, None),
-    ("verbs", "ib_send_lat 8 B / raw shared memory", ("verbs", "latency", "ib_send_lat"),
-     ("shm", "latency", "shm_pingpong"), "ratio", "us", 10.0, True, None),
-)
-
-
-def verdicts(entries):
-    """What each bound came to. A bound whose sides were not measured is 'not measured', never met."""
-    found = []
-    for key, what, left, right, operation, field, bound, maximum, aim in BOUNDS:
-        sides = [campaign.find(entries, series, metric, 8, test) for series, metric, test in (left, right)]
-        act = (lambda a, b: a / b) if operation == "ratio" else (lambda a, b: a - b)
-        summary = campaign.combine(sides[0], sides[1], act, field)
-        if summary is None:
-            word = "not measured"
-        elif bound is None:
-            word = "no bound"
-        else:
-            word = "met" if (summary[0] <= bound if maximum else summary[0] >= bound) else "not met"
-        found.append({"key": key, "what": what, "operation": operation, "bound": bound,
-                      "maximum": maximum, "aim": aim, "summary": summary, "verdict": word})
-    return found
-
-
 def verdict_table(result):
     """(header, rows) of the bounds."""
     rows = []
     for one in result.get("verdicts", []):
-        unit = " us" if one["operation"] == "difference" else "x"
+        unit = "x" if one["operation"] == "ratio" else " us"
         sign = "<=" if one["maximum"] else ">="
         bound = "%s %g%s" % (sign, one["bound"], unit) if one["bound"] is not None else "-"
         aim = "%s %g%s" % (sign, one["aim"], unit) if one["aim"] is not None else "-"
         rows.append([one["what"], cell(one["summary"]), bound, one["verdict"], aim])
-    return ["bound", "measured", "wanted", "verdict", "aim"], rows
+    header = ["bound", "measured", "wanted", "verdict", "aim"]
+    if not any(one["aim"] is not None for one in result.get("verdicts", [])):
+        return header[:-1], [row[:-1] for row in rows]
+    return header, rows
 
 
 def speed_rows(result):
-    """(header, rows) of everything the speed preset measured."""
+    """(header, rows) of everything that a preset with bounds measured."""
+    large = result["preset"] == "softefa"
     rows = []
     for entry in result["cases"]:
-        rate = entry["metric"] == "bandwidth"
-        rows.append([entry["name"], _entry_cell(entry, "us", 1.0), _entry_cell(entry, "msg_s", 1e-6) if rate else ""])
-    return ["case", "us per message", "million messages/s"], rows
+        rate = entry["metric"] in ("bandwidth", "put", "get")
+        rows.append([entry["name"], _entry_cell(entry, "us", 1.0),
+                     _entry_cell(entry, "mib_s" if large else "msg_s", 1.0 if large else 1e-6) if rate else ""])
+    return ["case", "us" if large else "us per message", "MiB/s" if large else "million messages/s"], rows
 
 
 def notes(result):
@@ -180,7 +152,8 @@ def notes(result):
     for entry in result["cases"]:
         if entry["status"] == "not possible":
             reasons.setdefault(entry["reason"], []).append(entry["name"])
-    lines += ["not possible: %s: %s" % (", ".join(names), reason) for reason, names in reasons.items()]
+    lines += ["not measured: %s: %s" % (", ".join(names), reason) if reason.startswith("missing")
+              else "not possible: %s: %s" % (", ".join(names), reason) for reason, names in reasons.items()]
     lines += ["FAILED: %s (%s): %s" % (one["case"], one["when"], one["reason"]) for one in result["failures"]]
     return lines
 
@@ -188,7 +161,7 @@ def notes(result):
 def text(result):
     """The whole report for a terminal."""
     lines = []
-    if result["preset"] == "speed":
+    if "verdicts" in result:
         lines += render(*speed_rows(result)) + [""] + render(*verdict_table(result))
     else:
         for title, header, rows in build_tables(result):
@@ -230,7 +203,7 @@ def markdown(result):
     if machine["settings"]:
         lines.append("- Settings: " + " ".join("`%s=%s`" % pair for pair in machine["settings"].items()))
     lines.append("")
-    if result["preset"] == "speed":
+    if "verdicts" in result:
         lines += markdown_table(*verdict_table(result)) + [""] + markdown_table(*speed_rows(result)) + [""]
     else:
         for title, header, rows in build_tables(result):

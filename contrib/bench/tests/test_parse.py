@@ -100,6 +100,22 @@ class OwnPrograms(unittest.TestCase):
                 parse.shm_pingpong(text)
 
 
+    def test_probe_line_is_read(self):
+        found = parse.probe('{"test": "poll", "size": 8, "iterations": 10, "us": 0.05}\n')
+        self.assertEqual((found["size"], found["iterations"], found["us"]), (8, 10, 0.05))
+
+    def test_only_an_idle_thread_takes_no_time(self):
+        found = parse.probe('{"test": "idle", "size": 8, "iterations": 10, "us": 0.0}')
+        self.assertEqual((found["us"], found["msg_s"]), (0.0, None))
+        for text in ("", "{", '{"test": "poll", "size": 8, "iterations": 1, "us": 0}', '{"size": 8, "iterations": 1, "us": 1}',
+                     '{"test": "idle", "size": 8, "iterations": 1, "us": -1}'):
+            with self.assertRaises(parse.ParseError):
+                parse.probe(text)
+
+    def test_refused_write_is_not_possible(self):
+        self.assertIn("RDMA write", parse.not_possible("verbs_probe: not possible: this rdma-core, or the device, has no RDMA write\n"))
+
+
 class UcxInfo(unittest.TestCase):
     TEXT = ("#      Transport: tcp\n#         Device: lo\n#      Transport: srd\n#         Device: efa_0:1\n"
             "#      Transport: srd\n#         Device: efa_1:1\n")
@@ -107,6 +123,12 @@ class UcxInfo(unittest.TestCase):
     def test_first_device_of_the_transport_is_found(self):
         self.assertEqual(parse.uct_device(self.TEXT, "srd"), "efa_0:1")
         self.assertEqual(parse.uct_device(self.TEXT, "tcp"), "lo")
+
+    def test_rdma_write_is_a_zero_copy_put_of_that_transport(self):
+        text = "#      Transport: tcp\n#            put_zcopy: <= 1, up to 6 iov\n#      Transport: srd\n#  get_zcopy: <= 1\n"
+        self.assertFalse(parse.writes_by_rdma(text, "srd"))
+        self.assertTrue(parse.writes_by_rdma(text, "tcp"))
+        self.assertTrue(parse.writes_by_rdma(text + "#  put_zcopy: <= 1G, up to 1 iov\n", "srd"))
 
     def test_absent_transport_is_none(self):
         self.assertIsNone(parse.uct_device(self.TEXT, "ib"))

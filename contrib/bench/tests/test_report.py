@@ -6,7 +6,7 @@ import unittest
 import xml.dom.minidom
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from srdbench import campaign, cases, plot, report  # noqa: E402
+from srdbench import bounds, campaign, cases, plot, report  # noqa: E402
 
 MACHINE = {"date": "2026-01-01 00:00 UTC", "command": "bench", "cpu": "A & B <CPU>", "cpus": 2, "cores": [0, 1],
            "virtual_machine": True, "kernel": "6.1", "commit": "abc", "packages": {"libucx0": "1.13.1"},
@@ -93,7 +93,7 @@ class Tables(unittest.TestCase):
 
 class Verdicts(unittest.TestCase):
     def words(self, entries):
-        return {one["key"]: one["verdict"] for one in report.verdicts(entries)}
+        return {one["key"]: one["verdict"] for one in bounds.verdicts(entries)}
 
     def test_all_met(self):
         self.assertEqual(self.words(speed()), {"tag_lat": "met", "am_lat": "met", "rate": "met", "rate_tag": "no bound",
@@ -112,10 +112,49 @@ class Verdicts(unittest.TestCase):
 
     def test_report_prints_the_verdicts(self):
         sample = result(speed(srd__am_lat=0.46), "speed")
-        sample["verdicts"] = report.verdicts(sample["cases"])
+        sample["verdicts"] = bounds.verdicts(sample["cases"])
         text = report.text(sample)
         self.assertIn("not met", text)
         self.assertTrue(all(len(line) <= report.WIDTH for line in text.splitlines()), text)
+
+
+class SoftefaVerdicts(unittest.TestCase):
+    """The other preset with bounds: sizes differ, a side may be absent, a value may be zero."""
+
+    def entries(self, **change):
+        times = {"ib_send_lat": 0.25, "shm_pingpong": 0.05, "ib_send_bw": 1.0, "copy_stream": 0.6, "read": 100.0, "write": 100.0,
+                 "ucp_get": 95.0, "ucp_put_bw": 95.0, "sleeping_read": 30.0, "futex_reply": 20.0, "poll": 0.05, "turn": 0.5, "idle": 0.0}
+        times.update(change)
+        found = []
+        for case in cases.softefa_cases():
+            us = times[case.test]
+            found.append(entry(case, [us or None] * 3))
+            if us == 0.0:
+                found[-1]["passes"] = [{"us": 0.0, "mib_s": None, "msg_s": None}] * 3
+        return found
+
+    def words(self, **change):
+        return {one["key"]: one["verdict"] for one in bounds.verdicts(self.entries(**change), "softefa")}
+
+    def test_all_met(self):
+        self.assertEqual(set(self.words().values()), {"met", "no bound"})
+
+    def test_each_bound_can_be_missed(self):
+        for change, keys in (({"ib_send_lat": 0.31}, ["pingpong"]), ({"ib_send_bw": 1.3}, ["stream"]),
+                             ({"read": 110.0}, ["read posix", "read posix,cma"]), ({"write": 110.0}, ["write posix", "write posix,cma"]),
+                             ({"sleeping_read": 41.0}, ["sleeping"]), ({"idle": 1.0}, ["idle"])):
+            self.assertEqual([key for key, word in self.words(**change).items() if word == "not met"], keys)
+
+    def test_what_is_not_possible_is_not_measured(self):
+        entries = [one for one in self.entries() if one["test"] != "write"]
+        words = {one["key"]: one["verdict"] for one in bounds.verdicts(entries, "softefa")}
+        self.assertEqual([key for key, word in words.items() if word == "not measured"], ["write posix", "write posix,cma"])
+
+    def test_report_is_printed_with_a_figure_of_zero(self):
+        sample = result(self.entries(), "softefa")
+        sample["verdicts"] = bounds.verdicts(sample["cases"], "softefa")
+        self.assertIn("<= 0 us", report.text(sample))
+        self.assertIn("| RDMA read 1 MiB, verbs / UCX posix |", report.markdown(sample))
 
 
 class Picture(unittest.TestCase):

@@ -80,7 +80,7 @@ class One(unittest.TestCase):
 
 class Commands(unittest.TestCase):
     TOOLS = cases.Tools(prefix=["P", "--"], transport="srd", uct_device="efa_0:1", verbs_device="efa_0",
-                        shm_pingpong="/x/shm_pingpong")
+                        programs={"shm_pingpong": "/x/shm_pingpong", "verbs_probe": "/x/verbs_probe"})
 
     def test_tcp_stays_on_loopback_and_is_not_prefixed(self):
         case = cases.Case("tcp", "latency", "tag_lat", 8, "ucx")
@@ -104,6 +104,21 @@ class Commands(unittest.TestCase):
         self.assertEqual(client[3:], server[3:] + ["127.0.0.1"])
         self.assertEqual(server[server.index("ib_send_bw") + 3], "SRD")
         self.assertEqual(server[server.index("-d") + 1], "efa_0")
+
+    def test_own_program_is_a_pair_by_itself(self):
+        case = cases.Case("verbs", "poll 64", "poll", 8, "verbs_probe", qps=64)
+        server, client = cases.commands(case, self.TOOLS, 1000, 5, (0, 1))
+        self.assertIsNone(server)
+        self.assertEqual(client, ["P", "--", "/x/verbs_probe", "-c", "0,1", "-s", "8", "-n", "1000", "-m", "poll", "-q", "64",
+                                  "-d", "efa_0"])
+        self.assertEqual(case.name, "verbs poll 64 QPs")
+
+    def test_what_is_missing_is_said(self):
+        write = cases.Case("srd", "put", "ucp_put_bw", 1048576, "ucx", needs_write=True)
+        self.assertIn("RDMA write", cases.not_here(write, self.TOOLS))
+        self.assertIsNone(cases.not_here(cases.Case("srd", "get", "ucp_get", 1048576, "ucx"), self.TOOLS))
+        lacking = cases.Tools(prefix=[], transport="srd", missing={"ucx": "no ucx_perftest"})
+        self.assertIn("no ucx_perftest", cases.not_here(write, lacking))
 
     def test_iterations_follow_time_and_stay_bounded(self):
         latency = cases.Case("srd", "latency", "tag_lat", 8, "ucx")
