@@ -81,6 +81,10 @@ class Soft:
                      os.path.join(self.build, self.flavour, "test/system/uct_lives"), what, *arguments], limit=240,
                     env={"UCX_TLS": "srd", "SOFTEFA_DOMAIN": f"lives.{what}.{os.getpid()}", **(env or {})})
 
+    def dmabuf(self):
+        return Step(f"dmabuf ({self.flavour})", [*self.prefix, os.path.join(self.build, self.flavour, "test/system/uct_dmabuf")],
+                    env={"UCX_TLS": "srd", "SOFTEFA_DMABUF": "1", "SOFTEFA_DOMAIN": f"dmabuf.{os.getpid()}"})
+
     def sleep(self, rounds, limit):
         return Step(f"arm and sleep, {rounds} times ({self.flavour})",
                     [*self.prefix, os.path.join(self.build, self.flavour, "test/system/ucp_sleep"), rounds], limit=limit,
@@ -118,6 +122,7 @@ def user(build, install):
         Step("pages", [os.path.join(TOP, "docs/check-pages"), os.path.join(build, "release")]),
         soft.surface("vfs"),
         soft.surface("devices", "2", devices=2, env={"UCX_MAX_EAGER_LANES": "2"}),
+        soft.dmabuf(),
         soft.stock_ucx("--quick"),
         judge("verbs-tools", limit=200),
         judge("rdma-core-tests", "--suite", "efa", limit=200),

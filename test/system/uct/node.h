@@ -56,6 +56,16 @@ public:
     handler on_message; ///< called for each message
     failure on_failure; ///< called for each endpoint that failed
 
+    /// The memory domain and its component, for registrations and remote keys.
+    uct_md_h        md() const { return md_; }
+    uct_component_h component() const { return component_; }
+    uint64_t        interface_flags() const
+    {
+        uct_iface_attr_t attr;
+        check(uct_iface_query(iface_, &attr), "uct_iface_query");
+        return attr.cap.flags;
+    }
+
     uct_address address() const
     {
         uct_address a;
@@ -168,6 +178,7 @@ private:
         uct_md_config_t *md_config;
         check(uct_md_config_read(component, nullptr, nullptr, &md_config), "uct_md_config_read");
         check(uct_md_open(component, name, md_config, &md_), "uct_md_open");
+        component_ = component;
         uct_config_release(md_config);
         uct_tl_resource_desc_t *resources;
         unsigned                count;
@@ -211,6 +222,7 @@ private:
 
     ucs_async_context_t *async_  = nullptr;
     uct_worker_h         worker_ = nullptr;
+    uct_component_h      component_ = nullptr;
     uct_md_h             md_     = nullptr;
     uct_iface_h          iface_  = nullptr;
     uct_tl_resource_desc_t device_{};
