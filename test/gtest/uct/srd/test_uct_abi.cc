@@ -55,6 +55,9 @@ protected:
         set(internal_ops_.iface_vfs_refresh);
         set(internal_ops_.ep_query);
         set(internal_ops_.ep_invalidate);
+#if UCX_SRD_ABI >= 1230
+        set(internal_ops_.ep_outstanding_purge); // libuct ends the process if it is not set
+#endif
         component_.name[0] = 'x';
         md_.component      = &component_;
         config_.alloc_methods.methods = &method_;
