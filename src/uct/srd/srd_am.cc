@@ -112,9 +112,9 @@ inline void tx_send_buf(iface *f, ep *e, peer *p, op *o, tx_buf *buf, std::uint8
     }
 }
 
-/// Any short that is not inline after a short header: copied, with whatever header the peer needs.
+/// Any short off the common path, with whatever header the peer needs: inline if it fits, else through a bounce buffer.
 template <class Fill>
-[[gnu::noinline]] ucs_status_t tx_short_by_copy(iface *f, ep *e, std::uint8_t id, unsigned size, Fill fill) noexcept
+[[gnu::noinline]] ucs_status_t tx_short_uncommon(iface *f, ep *e, std::uint8_t id, unsigned size, Fill fill) noexcept
 {
     peer *p             = e->owner;
     std::uint32_t flags = 0;
@@ -125,12 +125,29 @@ template <class Fill>
             return status;
         }
     }
+    const unsigned header_size = (flags & wire::imm_long) ? wire::long_size :
+                                 (flags & wire::imm_credit) ? wire::index_size + wire::credit_size : wire::index_size;
+    op *o                      = f->ops.top();
+    if (header_size + size <= f->tx.inline_max) {
+        const std::uint32_t imm = wire::imm_make(id, p->tx.next(), flags);
+        (void)tx_put_header(f, p, o->bytes + header_size, flags);
+        fill(o->bytes + header_size);
+        op_init(o, e, p, imm, header_size + size, op_kind::am_inline);
+        tx_commit(f, p, o, size, flags);
+        if (flags != 0) {
+            tx_posted_long(f, p, flags);
+        }
+        if (tx_post_inline(f, p, o, imm, o->bytes, header_size + size) != 0) [[unlikely]] {
+            tx_post_deferred(f, o);
+        }
+        return UCS_OK;
+    }
     tx_buf *buf = tx_buf_top(f);
     if (buf == nullptr) [[unlikely]] {
         return tx_no_buf(f, e);
     }
     fill(buf->payload);
-    tx_send_buf(f, e, p, f->ops.top(), buf, id, size, flags, op_kind::am_buf, 1, size);
+    tx_send_buf(f, e, p, o, buf, id, size, flags, op_kind::am_buf, 1, size);
     return UCS_OK;
 }
 
@@ -152,7 +169,7 @@ using namespace srd;
     if (length > f->tx.short_max - sizeof(header)) {
         return tx_invalid_length("a short active message", length + sizeof(header), f->tx.short_max);
     }
-    return tx_short_by_copy(f, ep_of(tl_ep), id, static_cast<unsigned>(sizeof(header)) + length, [=](unsigned char *to) {
+    return tx_short_uncommon(f, ep_of(tl_ep), id, static_cast<unsigned>(sizeof(header)) + length, [=](unsigned char *to) {
         std::memcpy(to, &header, sizeof(header));
         base::copy_small(to + sizeof(header), payload, length);
     });
@@ -210,7 +227,7 @@ extern "C" ucs_status_t uct_srd_ep_am_short_iov(uct_ep_h tl_ep, uint8_t id, cons
         }
     };
     if (size + wire::index_size > f->tx.inline_max || !tx_ready(f, e, p)) [[unlikely]] {
-        return tx_short_by_copy(f, e, id, static_cast<unsigned>(size), fill);
+        return tx_short_uncommon(f, e, id, static_cast<unsigned>(size), fill);
     }
 
     op *o                   = f->ops.top();

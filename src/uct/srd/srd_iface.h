@@ -107,8 +107,8 @@ struct iface {
             };
         };
         tx_buf *bufs         = nullptr;  ///< free bounce buffers
+        std::uint32_t inline_payload = 0; ///< of am_short: bytes after its 8-byte header that one inline send carries
         std::uint16_t inline_max = 0;    ///< bytes that one inline send carries, wire header included
-        std::uint16_t inline_payload = 0; ///< of am_short: bytes after its 8-byte header that one inline send carries
         std::uint16_t short_max  = 0;    ///< am.max_short
         std::uint16_t payload_max = 0;   ///< am.max_bcopy, am.max_zcopy
         std::uint16_t control_free = 0;  ///< control slots of the send queue

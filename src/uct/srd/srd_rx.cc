@@ -335,9 +335,15 @@ inline void rx_deliver_common(iface *f, rx_desc *d, std::size_t id, unsigned cha
 
 void rx_set_attention(peer *p) noexcept
 {
-    // While something waits, every delivery looks into the ring. A grant that is due stays due until it is sent.
-    const std::int32_t left = distance(p->rx.expected(), p->credit.due_at());
-    p->attention            = p->rx.held() != 0 || left < 1 ? 1 : static_cast<std::uint32_t>(left);
+    // A grant that is due stays due until it is sent: with it owed, only a sender beyond its limit is left to be noticed.
+    const std::int32_t left = distance(p->rx.expected(), (p->want & want_credit) ? p->credit.limit() : p->credit.due_at());
+    std::uint32_t deliveries = left < 1 ? 1 : static_cast<std::uint32_t>(left);
+
+    if (p->rx.held() != 0) { // with the expected one itself waiting, the next look takes it
+        const std::uint32_t until = p->rx.until_held() < 1 ? 1 : p->rx.until_held();
+        deliveries                = until < deliveries ? until : deliveries;
+    }
+    p->attention = deliveries;
 }
 
 void rx_purge(iface *f, peer *p) noexcept

@@ -18,6 +18,7 @@
  *   RXW-2  slot i is occupied only by the psn p with p mod size == i and 0 < p - expected < size.
  *   RXW-3  held() is the number of occupied slots; a ring is attached whenever held() > 0.
  *   RXW-4  an insert that is not `buffered` changes nothing.
+ *   RXW-5  while held() > 0, the ring knows the first psn that waits: until it is expected, nobody has to look.
  */
 #pragma once
 
@@ -44,6 +45,7 @@ template <std::uint32_t Size> struct rx_ring {
 
     std::array<void *, Size> slots{};
     std::uint32_t held = 0;       ///< occupied slots
+    base::seq32 first{};          ///< psn of the first occupied slot; means nothing while held is 0
     rx_ring *next_free = nullptr; ///< link of the pool that owns the ring while nobody uses it
 };
 
@@ -56,6 +58,8 @@ public:
     base::seq32 expected() const noexcept { return expected_; }
     std::uint32_t held() const noexcept { return ring_ != nullptr ? ring_->held : 0; }
     bool has_ring() const noexcept { return ring_ != nullptr; }
+    /// Deliveries until a message that waits is the expected one. Only while held() > 0.
+    std::uint32_t until_held() const noexcept { return static_cast<std::uint32_t>(distance(expected_, ring_->first)); }
 
     /// True for the one psn that needs no window: the whole of the common case.
     bool is_expected(std::uint16_t psn) const noexcept { return psn == static_cast<std::uint16_t>(expected_.raw()); }
@@ -84,6 +88,8 @@ public:
         const rx_verdict verdict = classify(psn);
         if (verdict == rx_verdict::buffered) {
             assert(ring_ != nullptr); // RXW-3
+            const base::seq32 number = expand(expected_, psn);
+            ring_->first             = ring_->held == 0 ? number : earlier_of(ring_->first, number);
             ring_->slots[psn % Size] = message;
             ++ring_->held;
             check();
@@ -105,6 +111,8 @@ public:
         if (message != nullptr) {
             slot = nullptr;
             --ring_->held;
+            find_first();
+            check();
         }
         return message;
     }
@@ -140,7 +148,17 @@ public:
     }
 
 private:
-    /// RXW-2 and RXW-3, recounted the slow way; compiled in only where SRD_DEBUG_ORACLE is defined (the unit tests).
+    /// The first message that waits behind the one just taken: all in all one step for each psn. RXW-5
+    void find_first() noexcept
+    {
+        if (ring_->held != 0) {
+            do {
+                ++ring_->first;
+            } while (ring_->slots[ring_->first.raw() % Size] == nullptr);
+        }
+    }
+
+    /// RXW-2, RXW-3 and RXW-5, recounted the slow way; compiled in only where SRD_DEBUG_ORACLE is defined (the unit tests).
     void check() const noexcept
     {
 #ifdef SRD_DEBUG_ORACLE
@@ -149,8 +167,15 @@ private:
             occupied += slot != nullptr;
         }
         assert(occupied == held());
+        if (occupied == 0) {
+            return;
+        }
         assert(held() < Size);
         assert(ring_->slots[expected_.raw() % Size] == nullptr); // the expected psn never waits while others are inserted
+        for (base::seq32 psn = expected_; psn != ring_->first; ++psn) {
+            assert(ring_->slots[psn.raw() % Size] == nullptr && distance(expected_, psn) < static_cast<std::int32_t>(Size));
+        }
+        assert(ring_->slots[ring_->first.raw() % Size] != nullptr);
 #endif
     }
 
