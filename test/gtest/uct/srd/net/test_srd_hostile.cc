@@ -285,6 +285,14 @@ TEST_F(srd_hostile, a_new_epoch_ends_the_life_before_and_its_stragglers_begin_no
     arrive_short(later, later.index, imm(1, 1, 0));
     EXPECT_EQ(keeper_.messages, 3u);
     n->handle()->ops.ep_destroy(ep);
+    for (unsigned i = 0; i < 100; ++i) { // until it is forgotten that the former life failed
+        fake::clock_ns += 100'000'000;
+        n->progress_timers();
+    }
+    expect_dropped(counter::rx_dropped_stale, [&] { arrive_long(r, imm(1, 1, long_flag)); });
+    EXPECT_EQ(failed(), 1u);
+    arrive_short(later, later.index, imm(1, 2, 0));
+    EXPECT_EQ(keeper_.messages, 4u);
 }
 
 TEST_F(srd_hostile, what_was_seen_before_is_dropped)
