@@ -100,7 +100,7 @@ int main(int argc, char **argv)
         std::snprintf(crash_name, sizeof(crash_name), "crash-%llu-%llu", static_cast<unsigned long long>(seed),
                       static_cast<unsigned long long>(n));
         if (n % 64 == 0)
-            alarm(30); // a hang is a failure with an input
+            alarm(300); // a hang is a failure with an input; generous, as a soak may get no processor for long
         LLVMFuzzerTestOneInput(current.data(), current.size());
         if (pool.size() < 256)
             pool.push_back(current);

@@ -31,6 +31,9 @@ constexpr std::size_t page = 4096;
 char                  folder[] = "/tmp/softefa-fuzz-XXXXXX";
 std::uint8_t         *arena; ///< read-write | read-only zeros | no access
 int                   fd = -1;
+int                   keeper = -1; ///< another open device: without one each input would start and end the whole fabric
+unsigned              age;
+constexpr unsigned    keeper_life = 64; ///< inputs
 
 /// What the commands of all threads have returned so far.
 struct {
@@ -133,7 +136,8 @@ struct command {
     }
     static void note(std::uint32_t value)
     {
-        if (value > 2 && value < 4096 && fcntl(static_cast<int>(value), F_GETFD) != -1 && value != static_cast<std::uint32_t>(fd))
+        if (value > 2 && value < 4096 && fcntl(static_cast<int>(value), F_GETFD) != -1 && value != static_cast<std::uint32_t>(fd) &&
+            value != static_cast<std::uint32_t>(keeper))
             seen.fds.push_back(static_cast<int>(value));
         seen.handles[seen.next++ % seen.handles.size()] = value;
     }
@@ -281,6 +285,14 @@ void step(fuzz::script &s)
 
 void open_device()
 {
+    if (age % keeper_life == 1) {
+        keeper = file_open(0, O_CLOEXEC);
+        fuzz::must(keeper >= 0, "the keeper opens");
+        std::uint8_t nothing = 0;
+        fuzz::script s(&nothing, 0);
+        fd = keeper;
+        get_context(s);
+    }
     fd = file_open(0, O_CLOEXEC);
     fuzz::must(fd >= 0, "the device opens");
     seen.handles = {};
@@ -301,7 +313,13 @@ void close_device()
     syscall(SYS_close, fd);
     fd = -1;
     const dev::process_objects &left = dev::objects();
-    fuzz::must(left.contexts.count() + left.pds.count() + left.mrs.count() + left.ahs.count() + left.cqs.count() + left.qps.count() == 0,
+    if (++age % keeper_life == 0) {
+        fuzz::must(left.contexts.count() == 1 && file_closing(keeper) == close_verdict::pass, "the keeper closes");
+        syscall(SYS_close, keeper);
+        keeper = -1;
+    }
+    fuzz::must(left.contexts.count() == (keeper != -1 ? 1 : 0), "nothing is left of a closed device: contexts");
+    fuzz::must(left.pds.count() + left.mrs.count() + left.ahs.count() + left.cqs.count() + left.qps.count() == 0,
                "nothing is left of a closed device");
 }
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 
 extern "C" int LLVMFuzzerInitialize(int *argc, char ***argv);
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size);
@@ -47,6 +48,14 @@ inline void must(bool condition, const char *what)
         std::fprintf(stderr, "fuzz: does not hold: %s\n", what);
         std::abort();
     }
+}
+
+inline constexpr std::uint8_t guard_byte = 0xa5; ///< fills what must not change
+
+/// Guard memory: every byte equals the one before it, and the first is right.
+inline bool untouched(const std::uint8_t *memory, std::size_t size)
+{
+    return memory[0] == guard_byte && std::memcmp(memory, memory + 1, size - 1) == 0;
 }
 
 inline std::uint64_t commands; ///< steps of all runs, printed at the end
