@@ -208,13 +208,11 @@ status helper_start(fabric::registry &names, std::uint64_t instance) noexcept
         return listener.error();
     }
     helper.listen_fd = listener ? *listener : -1;
-    if (helper.wake_fd < 0 || helper.epoll_fd < 0) {
+    if (helper.wake_fd < 0 || helper.epoll_fd < 0 || !helper_watch(helper.wake_fd, source::wake, 0) ||
+        (helper.listen_fd >= 0 && !helper_watch(helper.listen_fd, source::listener, 0))) {
         close_all();
         return status::limit;
     }
-    helper_watch(helper.wake_fd, source::wake, 0);
-    if (helper.listen_fd >= 0)
-        helper_watch(helper.listen_fd, source::listener, 0);
     helper.process = getpid();
     if (!start_thread()) {
         close_all();

@@ -36,6 +36,12 @@ struct peer {
     link            l;
 };
 
+/// A process that could not be connected to, and since when.
+struct crowd {
+    std::uint64_t instance = 0; ///< 0: free
+    base::time_ns since    = 0;
+};
+
 struct helper_state {
     fabric::registry *names = nullptr;
     std::uint64_t     instance = 0;
@@ -49,6 +55,7 @@ struct helper_state {
     unsigned          accepted = 0;     ///< peers in state `accepted`
     base::time_ns     unresponsive = 0; ///< a peer that does not move for so long is given up; 0 = never
     base::time_ns     next_progress_check = 0;
+    crowd             crowds[64] = {};  ///< whose backlog was full when we tried last
     std::uint32_t     cut_rule = 0;     ///< fabric::cut_rule for segments of this process
 };
 extern helper_state helper;
@@ -56,7 +63,8 @@ extern helper_state helper;
 enum class source : std::uint32_t { wake, listener, socket, pidfd };
 
 // --- peers.cc
-void helper_watch(int fd, source s, unsigned index) noexcept;
+/// False: the kernel has no room for it.
+[[nodiscard]] bool helper_watch(int fd, source s, unsigned index) noexcept;
 /// The listener is level-triggered: what cannot be accepted now must not wake us without end.
 void helper_watch_listener(bool wanted) noexcept;
 void peer_close(unsigned index) noexcept;

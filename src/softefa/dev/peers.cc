@@ -24,12 +24,12 @@
 
 namespace softefa::dev {
 
-void helper_watch(int fd, source s, unsigned index) noexcept
+bool helper_watch(int fd, source s, unsigned index) noexcept
 {
     epoll_event event{};
     event.events   = EPOLLIN;
     event.data.u64 = (std::uint64_t{static_cast<std::uint32_t>(s)} << 32) | index;
-    epoll_ctl(helper.epoll_fd, EPOLL_CTL_ADD, fd, &event);
+    return epoll_ctl(helper.epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0;
 }
 
 void helper_watch_listener(bool wanted) noexcept
@@ -95,9 +95,11 @@ unsigned peer_open(int socket, peer_state state, std::uint64_t instance) noexcep
     const unsigned i = free_slot();
     int            pidfd = -1;
     peer          *p = i < limits::links && fabric::peer_identify(socket, &pidfd) ? new (std::nothrow) peer() : nullptr;
-    if (p == nullptr) {
-        fabric::raw_close(pidfd);
-        fabric::raw_close(socket);
+    // Whose answer or end would not be seen is not a peer: it is closed here, and tried again by whoever wants it.
+    if (p == nullptr || !helper_watch(socket, source::socket, i) || (pidfd >= 0 && !helper_watch(pidfd, source::pidfd, i))) {
+        delete p;
+        forget(pidfd);
+        forget(socket);
         return 0;
     }
     p->state    = state;
@@ -107,9 +109,6 @@ unsigned peer_open(int socket, peer_state state, std::uint64_t instance) noexcep
     p->since    = base::clock_now_ns();
     helper.peers[i]  = p;
     helper.accepted += state == peer_state::accepted;
-    helper_watch(socket, source::socket, i);
-    if (pidfd >= 0)
-        helper_watch(pidfd, source::pidfd, i);
     return i;
 }
 
@@ -181,14 +180,15 @@ void peer_up(unsigned index, const fabric::segment &theirs, int wake_fd) noexcep
     SOFTEFA_POINT(link_up);
 }
 
-void begin_connect(std::uint64_t instance) noexcept
+/// False: its backlog is full.
+bool begin_connect(std::uint64_t instance) noexcept
 {
     auto socket = helper.names->connect(instance);
     if (!socket)
-        return;
+        return socket.error() != status::busy;
     const unsigned i = peer_open(*socket, peer_state::connecting, instance);
     if (i == 0)
-        return;
+        return true;
     auto own = fabric::segment_create(helper.instance, helper.cut_rule);
     if (own)
         helper.peers[i]->own = *own;
@@ -197,6 +197,30 @@ void begin_connect(std::uint64_t instance) noexcept
         peer_close(i);
     else
         SOFTEFA_POINT(hello_sent);
+    return true;
+}
+
+/// A process whose backlog is full accepts nobody: it is stopped, or busy for a moment. True once that has lasted as long as a peer may be silent.
+bool crowded_for_long(std::uint64_t instance, bool crowded) noexcept
+{
+    crowd *entry = &helper.crowds[0];
+    for (crowd &c : helper.crowds) {
+        if (c.instance == instance) {
+            entry = &c;
+            break;
+        }
+        if (c.since < entry->since)
+            entry = &c; // free, or the oldest
+    }
+    if (!crowded) {
+        if (entry->instance == instance)
+            *entry = {};
+        return false;
+    }
+    const base::time_ns now = base::clock_now_ns();
+    if (entry->instance != instance)
+        *entry = {instance, now};
+    return now - entry->since > helper.unresponsive;
 }
 
 void on_hello(unsigned index, const message &m) noexcept
@@ -353,9 +377,11 @@ bool peers_look_up_parked() noexcept
             settle(wanted[i], 0, true, wire::efa_status::unreachable);
             continue;
         }
+        if (waiting == 0 && crowded_for_long(instance, !begin_connect(instance)) && helper.unresponsive != 0) {
+            settle(wanted[i], 0, true, wire::efa_status::unreachable);
+            continue;
+        }
         waits = true;
-        if (waiting == 0)
-            begin_connect(instance);
     }
     return waits;
 }

@@ -297,6 +297,8 @@ base::result<int> registry::connect_to(std::uint64_t instance, const char *suffi
         return fd;
     const int why = errno;
     ::close(fd);
+    if (why == EAGAIN)
+        return status::busy;
     // Everything else (no memory, a sandbox's denial) says nothing about the peer.
     return why == ECONNREFUSED || why == ENOENT ? status::peer_gone : status::no_resource;
 }

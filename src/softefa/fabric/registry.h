@@ -54,7 +54,7 @@ public:
 
     /// The listening socket of this instance, non-blocking. Removes sockets that killed processes left behind.
     base::result<int> listen() noexcept;
-    /// A non-blocking connection. peer_gone: nobody listens there; no_resource: ask again later.
+    /// A non-blocking connection. peer_gone: nobody listens there; busy: its backlog is full; no_resource: ask again later.
     base::result<int> connect(std::uint64_t instance) noexcept;
 
 private:
