@@ -190,6 +190,7 @@ bool control_pay(iface *f, peer *p, unsigned &ah_budget, unsigned &told) noexcep
     }
     if (p->want & want_report) {
         p->want &= static_cast<std::uint8_t>(~want_report);
+        tx_drain(f, p); // what peer_fail left, if it was called from a callback
         told += peer_report(f, p);
     }
     if (p->state == peer_state::failed) {

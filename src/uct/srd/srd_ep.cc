@@ -8,6 +8,8 @@
  * Invariants
  *   SEP-3  each endpoint of a failed peer is reported once, from progress, after its outstanding work was marked failed.
  *   SEP-4  a buffer of the user is released (its completion called) only when the device has completed or never had it.
+ *   SEP-5  a callback may do anything but progress: fail the peer, flush, destroy this endpoint or another. Records that are being
+ *          walked stay where they are (iface::polling), an endpoint that is in use stays in memory (ep_hold).
  */
 #include "uct/srd/srd_rma.h"
 
@@ -54,7 +56,7 @@ void ep_withdraw(iface *f, ep *e) noexcept
     peer *p        = e->owner;
     const bool was = f->polling;
 
-    f->polling = true; // a callback that destroys another endpoint takes no completions: the list walked here stays
+    f->polling = true; // SEP-5
     op *last = p->tx.head(); // callbacks may add more, and flush again for ever
     while (last != nullptr && last->next != nullptr) {
         last = last->next;
@@ -78,7 +80,24 @@ void ep_withdraw(iface *f, ep *e) noexcept
     f->polling = was;
 }
 
+void ep_free(ep *e) noexcept
+{
+    ucs_class_call_cleanup_chain(&uct_base_ep_t_class, &e->super, -1);
+    std::free(e);
+}
+
 } // namespace
+
+bool ep_is_gone(ep *e, bool held_before) noexcept
+{
+    const bool gone = e->gone;
+
+    e->in_hand = held_before;
+    if (gone && !held_before) [[unlikely]] {
+        ep_free(e);
+    }
+    return gone;
+}
 
 // --- failure -----------------------------------------------------------------------------------------------------------------
 
@@ -113,7 +132,7 @@ void peer_fail(iface *f, peer *p, ucs_status_t status, const char *meaning, cons
         pending_leave(f, e); // never dispatched again; its requests stay until they are purged
     }
     const bool was = f->polling;
-    f->polling     = true; // as in ep_withdraw
+    f->polling     = true; // SEP-5
     // What waits to be posted again never will be: it is complete now. What the device holds completes by itself.
     for (op *o = p->tx.head(); o != nullptr; o = o->next) {
         if (o->waiting) {
@@ -127,7 +146,9 @@ void peer_fail(iface *f, peer *p, ucs_status_t status, const char *meaning, cons
     }
     f->polling       = was;
     p->waiting_count = 0;
-    tx_drain(f, p);
+    if (!was) {
+        tx_drain(f, p); // else whoever is at work on a record goes on with it: it leaves before the endpoints are told
+    }
     // WIRE 7.1: a peer that lives learns of it now, not when it sends something next. The device has told of one that is gone.
     const bool gone = device_status == 8 || device_status == 9 || device_status == 13 || device_status == 14 || device_status == 15;
     control_want(f, p, tell && !gone && !f->closing ? want_report | want_nak : want_report);
@@ -240,6 +261,7 @@ extern "C" void uct_srd_ep_destroy(uct_ep_h tl_ep) noexcept
     ep *e    = ep_of(tl_ep);
     peer *p  = e->owner;
 
+    e->gone = e->in_hand; // SEP-5
     ep_withdraw(f, e);
     std::uint32_t held = 0;
     for (const op *o = p->tx.head(); o != nullptr; o = o->next) {
@@ -272,8 +294,9 @@ extern "C" void uct_srd_ep_destroy(uct_ep_h tl_ep) noexcept
     pending_leave(f, e); // not before: callbacks above may have queued a request
     peer_detach(p, e);
     --f->ep_count;
-    ucs_class_call_cleanup_chain(&uct_base_ep_t_class, &e->super, -1);
-    std::free(e);
+    if (!e->gone) {
+        ep_free(e);
+    }
 }
 
 extern "C" ucs_status_t uct_srd_ep_flush(uct_ep_h tl_ep, unsigned flags, uct_completion_t *comp) noexcept
@@ -283,7 +306,11 @@ extern "C" ucs_status_t uct_srd_ep_flush(uct_ep_h tl_ep, unsigned flags, uct_com
     peer *p  = e->owner;
 
     if (flags & UCT_FLUSH_FLAG_CANCEL) {
+        const bool held = ep_hold(e);
         ep_withdraw(f, e);
+        if (ep_is_gone(e, held)) {
+            return UCS_ERR_CANCELED; // what the device holds is told when it answers
+        }
         if (e->cancel_count == 0) {
             return UCS_OK;
         }

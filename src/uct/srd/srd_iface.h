@@ -28,6 +28,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <utility>
 
 namespace srd {
 
@@ -60,6 +61,8 @@ struct ep {
     bool reported;                  ///< its failure was told to the user
     std::uint8_t fence_waits;       ///< fence_wait bits: what its latest fence still waits for
     bool in_turn;                   ///< inside a queued request's function: its posts are as old as turn_epoch
+    bool in_hand;                   ///< a call on it is calling callbacks: ep_hold
+    bool gone;                      ///< destroyed meanwhile; that call frees it
     std::uint32_t turn_epoch;       ///< fence epoch when that request was queued
     std::uint32_t turn_total;       ///< sum of both fence epochs when its function was called: past it, that sum counts
     std::uint32_t fence_epoch;      ///< raised by ep_fence
@@ -156,7 +159,8 @@ struct iface {
 
     alignas(64) std::uint8_t attention = 0; ///< iface_attention bits
     std::uint32_t tick       = limits::idle_tick; ///< progress calls until the clock is read
-    bool polling             = false;  ///< inside the loop over completions: no other may take any
+    /// A record is in hand or a list of them is walked, and a callback runs: no completion is taken, no record leaves a list.
+    bool polling             = false;
     bool closing             = false;
     std::uint8_t activity    = 1;      ///< number of the current activity period, never 0
     base::time_ns activity_at = 0;     ///< when it began
@@ -360,6 +364,10 @@ void grant_settle(iface *f) noexcept;
 /// `tell`: the peer lives as far as we know, and is told with a NAK; not if the device says that it is gone.
 void peer_fail(iface *f, peer *p, ucs_status_t status, const char *meaning, const char *cause,
                std::uint32_t device_status, bool tell = true) noexcept;
+/// A callback may destroy the endpoint that it is called for: between these two it stays in memory. The second says whether it
+/// did; then nothing of the endpoint may be touched any more. Within each other only the outermost pair counts. SEP-5
+inline bool ep_hold(ep *e) noexcept { return std::exchange(e->in_hand, true); }
+bool ep_is_gone(ep *e, bool held_before) noexcept;
 /// Tells the endpoints of a failed peer; returns how many.
 unsigned peer_report(iface *f, peer *p) noexcept;
 /// A zero-copy send whose endpoint had cancelled it has left the send queue.

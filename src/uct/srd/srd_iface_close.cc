@@ -61,6 +61,7 @@ void say_goodbye(iface *f) noexcept
 /// Nothing completes any more: whatever still has a completion of the user is cancelled. SEP-4
 void cancel_everything(iface *f) noexcept
 {
+    f->polling = true; // no callback takes a record away that is walked here
     for (std::uint32_t slot = 0; slot < f->peers.slots_used(); ++slot) {
         peer *p = f->peers.at(slot);
         if (!f->peers.is_live(p)) {

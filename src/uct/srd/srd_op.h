@@ -17,6 +17,17 @@
 #include <cstdint>
 #include <cstdlib>
 
+#if defined(__SANITIZE_ADDRESS__)
+#define SRD_POISONS_RECORDS
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define SRD_POISONS_RECORDS
+#endif
+#endif
+#ifdef SRD_POISONS_RECORDS
+#include <sanitizer/asan_interface.h>
+#endif
+
 namespace srd {
 
 struct peer;
@@ -87,6 +98,7 @@ constexpr bool is_plain_inline(std::uint32_t shape) noexcept { return shape >> 1
 static_assert(offsetof(op, bytes) == 32);
 
 /// Records of one size, allocated in chunks that are freed together. Get and put are a load and a store.
+/// Under the address sanitizer a free record may not be touched, except for its link and the one that top() names.
 class op_pool {
 public:
     explicit op_pool(std::size_t inline_size) noexcept
@@ -104,7 +116,11 @@ public:
         }
     }
 
-    op *top() const noexcept { return free_; }
+    op *top() const noexcept
+    {
+        allow(free_);
+        return free_;
+    }
     /// Takes what top() returned, which was not null.
     void take(op *o) noexcept { free_ = o->next; }
 
@@ -115,6 +131,7 @@ public:
         }
         op *o = free_;
         free_ = o->next;
+        allow(o);
         return o;
     }
 
@@ -122,6 +139,7 @@ public:
     {
         o->next = free_;
         free_   = o;
+        forbid(o);
     }
 
     bool grow() noexcept
@@ -155,6 +173,21 @@ private:
     struct alignas(64) chunk {
         chunk *next;
     };
+
+    void allow([[maybe_unused]] op *o) const noexcept
+    {
+#ifdef SRD_POISONS_RECORDS
+        if (o != nullptr) {
+            __asan_unpoison_memory_region(o, stride_);
+        }
+#endif
+    }
+    void forbid([[maybe_unused]] op *o) const noexcept
+    {
+#ifdef SRD_POISONS_RECORDS
+        __asan_poison_memory_region(&o->owner, stride_ - offsetof(op, owner));
+#endif
+    }
 
     op *free_           = nullptr;
     chunk *chunks_      = nullptr;

@@ -116,8 +116,10 @@ void pending_append(ep *e, uct_pending_req_t *req) noexcept
     e->pending_tail = req;
 }
 
-/// Calls the oldest request of one endpoint. True if it went on: the endpoint may get another turn.
-bool pending_dispatch_one(iface *f, ep *e) noexcept
+enum class turn { went_on, stuck, gone };
+
+/// Calls the oldest request of one endpoint. If it went on, the endpoint may get another turn; it may be gone with the call.
+turn pending_dispatch_one(iface *f, ep *e) noexcept
 {
     uct_pending_req_t *req = e->pending_head;
 
@@ -130,8 +132,12 @@ bool pending_dispatch_one(iface *f, ep *e) noexcept
     if (e->pending_head == nullptr) {
         e->pending_tail = nullptr;
     }
+    const bool held           = ep_hold(e);
     const ucs_status_t status = req->func(req);
     e->in_turn                = false;
+    if (ep_is_gone(e, held)) [[unlikely]] {
+        return turn::gone;
+    }
     if (status != UCS_OK) { // UCS_INPROGRESS: it has more to send; anything else: it cannot now
         next_of(req) = e->pending_head;
         if (e->pending_head == nullptr) {
@@ -142,7 +148,7 @@ bool pending_dispatch_one(iface *f, ep *e) noexcept
     if (e->pending_head != nullptr) {
         e->gate |= gate_pending;
     }
-    return status == UCS_OK || status == UCS_INPROGRESS;
+    return status == UCS_OK || status == UCS_INPROGRESS ? turn::went_on : turn::stuck;
 }
 
 } // namespace
@@ -165,11 +171,11 @@ unsigned pending_dispatch(iface *f) noexcept
             continue;
         }
         ++called;
-        const bool went_on = pending_dispatch_one(f, e);
-        if (e->pending_head == nullptr) {
+        const turn t = pending_dispatch_one(f, e);
+        if (t != turn::gone && e->pending_head == nullptr) {
             pending_leave(f, e);
         }
-        if (went_on) {
+        if (t != turn::stuck) {
             idle = 0;
         } else if (last) {
             break;
@@ -207,6 +213,7 @@ extern "C" void uct_srd_ep_pending_purge(uct_ep_h tl_ep, uct_pending_purge_callb
     iface *f = iface_of(tl_ep);
     ep *e    = ep_of(tl_ep);
 
+    const bool held = ep_hold(e);
     while (uct_pending_req_t *req = e->pending_head) {
         e->pending_head = next_of(req);
         if (e->pending_head == nullptr) {
@@ -215,6 +222,9 @@ extern "C" void uct_srd_ep_pending_purge(uct_ep_h tl_ep, uct_pending_purge_callb
         if (cb != nullptr) {
             cb(req, arg);
         }
+    }
+    if (ep_is_gone(e, held)) {
+        return;
     }
     e->gate &= static_cast<std::uint8_t>(~gate_pending);
     pending_leave(f, e);

@@ -84,6 +84,9 @@ TEST_F(srd_failure, a_wrong_zero_copy_send_with_a_completion_fails_alone)
     EXPECT_EQ(t.status, UCS_ERR_IO_ERROR);
     EXPECT_TRUE(o->waiting); // its psn goes out as a NOP
     EXPECT_EQ(f_->tx.outstanding, 0u);
+    o->waiting = false; // posted again
+    --p_->waiting_count;
+    --f_->tx.sq_free;
     complete(o, 5); // the NOP fails the same way: not for ever
     EXPECT_EQ(p_->state, peer_state::failed);
     EXPECT_EQ(t.calls, 1);
