@@ -109,9 +109,8 @@ TEST(verbs_process, closing_every_descriptor_leaves_the_device_working)
             _exit(1);
         }
         const int keep = context->cmd_fd > context->async_fd ? context->cmd_fd : context->async_fd;
-        int       refused = 0;
         for (int fd = keep + 1; fd < 1024; ++fd) {
-            refused += close(fd) == -1 && errno == EBADF;
+            (void)close(fd); // EBADF for what is the device's own
         }
         if (exchange(e) != 0) {
             _exit(2);
