@@ -253,7 +253,9 @@ TEST_F(srd_delivery, pending_add_says_busy_only_when_every_shortage_is_over)
 
 TEST_F(srd_delivery, requests_are_called_in_turn_and_before_any_post_from_outside)
 {
-    open({});
+    fuzz::options wide;
+    wide.tx_queue_len = 400; // credits are what runs out
+    open(wide);
     greet();
     uct_ep_h other = left->connect(right->device.gid, right->qpn(), right->device.qkey);
     struct request : uct_pending_req_t {
@@ -275,15 +277,14 @@ TEST_F(srd_delivery, requests_are_called_in_turn_and_before_any_post_from_outsid
     }
     srd::peer *p = srd::ep_of(ep)->owner;
     ASSERT_TRUE(p->tx.credit(p->tx.consumed(), p->tx.next() + 50)); // room again, but it is not their turn yet
-    while (!left->device.sends.empty()) {
-        left->device.complete_send(0, IBV_WC_SUCCESS, 0);
-    }
+    ASSERT_TRUE(srd::tx_window_open(p));
     EXPECT_EQ(uct_ep_am_short(ep, 1, 0, nullptr, 0), UCS_ERR_NO_RESOURCE);
     EXPECT_EQ(uct_ep_am_short(other, 1, 0, nullptr, 0), UCS_ERR_NO_RESOURCE);
     EXPECT_EQ(order, "");
     left->progress();
     EXPECT_EQ(order, "aAbBcC");
     EXPECT_EQ(uct_ep_am_short(ep, 1, 0, nullptr, 0), UCS_OK);
+    settle();
     left->handle()->ops.ep_destroy(other);
 }
 

@@ -288,7 +288,11 @@ TEST_F(srd_hostile, a_new_epoch_ends_the_life_before_and_its_stragglers_begin_no
     for (unsigned i = 0; i < 100; ++i) { // until it is forgotten that the former life failed
         fake::clock_ns += 100'000'000;
         n->progress_timers();
+        while (!n->device.sends.empty()) {
+            n->device.complete_send(0, IBV_WC_SUCCESS, 0);
+        }
     }
+    EXPECT_EQ(value(counter::peers_released), 1u);
     expect_dropped(counter::rx_dropped_stale, [&] { arrive_long(r, imm(1, 1, long_flag)); });
     EXPECT_EQ(failed(), 1u);
     arrive_short(later, later.index, imm(1, 2, 0));

@@ -7,6 +7,7 @@ extern "C" {
 #include <ucs/config/global_opts.h>
 }
 
+#include <algorithm>
 #include <cstdarg>
 #include <map>
 #include <string>
@@ -132,7 +133,6 @@ TEST_F(srd_peer_failure, each_endpoint_is_told_once_from_progress_and_other_peer
         left->device.complete_send(0, IBV_WC_REM_INV_RD_REQ_ERR, 9);
     }
     EXPECT_EQ(reports_.count(), 0u);
-    EXPECT_NE(left->progress(), 0u); // a program that sleeps after a 0 must not sleep after this
     for (unsigned i = 0; i < 5; ++i) {
         left->progress();
     }
@@ -226,9 +226,13 @@ TEST_F(srd_peer_failure, an_idle_peer_that_is_gone_is_noticed_within_twice_the_i
         send(3);
         seconds_until_reports(1, 7); // idle, and asked now and then
         EXPECT_EQ(reports_.count(), 0u);
-        kill_right();
+        const auto asked = left->f->counters.get(srd::counter::tx_control);
+        for (unsigned i = 0; i < 2000 && left->f->counters.get(srd::counter::tx_control) == asked; ++i) {
+            seconds_until_reports(1, 0.01);
+        }
+        kill_right(); // just after it was asked
         const double took = seconds_until_reports(1, 100);
-        EXPECT_LE(took, 2 * interval);
+        EXPECT_LE(took, 2 * std::max(interval, 1.0)); // kept in whole seconds
         EXPECT_EQ(reports_.of[ep], std::vector<ucs_status_t>{UCS_ERR_ENDPOINT_TIMEOUT});
         left->handle()->ops.ep_destroy(ep);
         ep = nullptr;
@@ -314,6 +318,19 @@ TEST_F(srd_peer_failure, a_withdrawn_message_does_not_hold_up_those_behind_it)
     EXPECT_EQ(keeper_.messages, 50u); // all but the withdrawn one
     EXPECT_EQ(reports_.count(), 0u);
     ops.ep_destroy(later);
+}
+
+TEST_F(srd_peer_failure, a_progress_call_that_only_told_of_a_failure_says_so)
+{
+    open_telling();
+    send(5);
+    srd::peer_fail(left->f, srd::ep_of(ep)->owner, UCS_ERR_IO_ERROR, "a test", "of nothing", 0, false); // nothing is sent about it
+    const auto posted = left->device.posted_sends, polled = left->device.polled;
+    EXPECT_NE(left->progress(), 0u); // a program that sleeps after a 0 must not sleep after this
+    EXPECT_EQ(reports_.count(), 1u);
+    EXPECT_EQ(left->device.posted_sends, posted);
+    EXPECT_EQ(left->device.polled, polled);
+    EXPECT_EQ(left->progress(), 0u);
 }
 
 TEST_F(srd_peer_failure, completions_that_were_set_aside_make_progress_say_so)
