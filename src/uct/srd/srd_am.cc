@@ -33,26 +33,22 @@ inline bool tx_ready(const iface *f, const ep *e, const peer *p) noexcept
         return UCS_ERR_NO_RESOURCE; // what waits goes first
     }
     if (f->tx.sq_free == 0 || (f->ops.top() == nullptr && !f->ops.grow())) {
-        e->reasons |= reason_queue;
-        count(f, counter::tx_no_resource);
-        return UCS_ERR_NO_RESOURCE;
+        return ep_refuse(f, e, reason_queue);
     }
     const bool one_sided = p->slow->rma_outstanding() != 0;
     if (one_sided) {
-        fence_observe(f, e);
+        if (!fence_observe(f, e)) {
+            return UCS_ERR_NO_MEMORY;
+        }
         if (!fence_rma_over(f, e)) {
-            e->reasons |= reason_fence;
-            count(f, counter::tx_no_resource);
-            return UCS_ERR_NO_RESOURCE;
+            return ep_refuse(f, e, reason_fence);
         }
     }
     if (!tx_window_recheck(f, p)) {
-        e->reasons |= reason_window;
-        count(f, counter::tx_no_resource);
         if (!p->in_timers) { // with nothing outstanding, only a probe can tell that the grants will never come
             timer_arm(f, p, base::clock_now_ns() + limits::stall_probe_ns);
         }
-        return UCS_ERR_NO_RESOURCE;
+        return ep_refuse(f, e, reason_window);
     }
     flags = p->state == peer_state::fresh ? wire::imm_long : (p->want & want_credit) ? wire::imm_credit : 0;
     if (flags == 0) {

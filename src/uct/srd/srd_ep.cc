@@ -22,18 +22,11 @@ namespace srd {
 
 namespace {
 
-void peer_attach(peer *p, ep *e) noexcept
-{
-    e->owner     = p;
-    e->peer_next = p->eps;
-    p->eps       = e;
-}
-
 void peer_detach(peer *p, ep *e) noexcept
 {
-    for (ep **link = &p->eps; *link != nullptr; link = &(*link)->peer_next) {
+    for (ep **link = &p->eps; *link != nullptr; link = &ep_slow_own(*link)->peer_next) { // only the last may be without
         if (*link == e) {
-            *link = e->peer_next;
+            *link = e->slow->peer_next;
             return;
         }
     }
@@ -50,8 +43,9 @@ bool only_flushes(const op *o) noexcept
 }
 
 /// Withdraws what the endpoint has outstanding and the device does not hold; marks and counts what it does hold. The count
-/// is kept in the endpoint as it grows: a callback from here may ask for another cancel, which must wait for it, too.
-void ep_withdraw(iface *f, ep *e) noexcept
+/// is kept in the endpoint as it grows: a callback from here may ask for another cancel, which must wait for it, too. `slow`: the
+/// endpoint's; null when it has none, and then no cancel waits.
+void ep_withdraw(iface *f, ep *e, ep_slow *slow) noexcept
 {
     peer *p        = e->owner;
     const bool was = f->polling;
@@ -73,7 +67,9 @@ void ep_withdraw(iface *f, ep *e) noexcept
         } else if (o->waiting && o->user) {
             tx_withdraw(f, o, UCS_ERR_CANCELED);
         } else if (holds_user(o->kind) && !o->done) {
-            e->cancel_count += !o->cancelled;
+            if (slow != nullptr) {
+                slow->cancel_count += !o->cancelled;
+            }
             o->cancelled = true;
         }
     }
@@ -82,8 +78,13 @@ void ep_withdraw(iface *f, ep *e) noexcept
 
 void ep_free(ep *e) noexcept
 {
+    iface *f = iface_of(&e->super.super);
+
     ucs_class_call_cleanup_chain(&uct_base_ep_t_class, &e->super, -1);
-    std::free(e);
+    if (e->slow != &ep_slow_idle) {
+        f->ep_slows.give(ep_slow_own(e));
+    }
+    f->eps.give(e);
 }
 
 } // namespace
@@ -127,7 +128,7 @@ void peer_fail(iface *f, peer *p, ucs_status_t status, const char *meaning, cons
     grant_leave(f, p);
     p->tx.freeze();
     rx_purge(f, p);
-    for (ep *e = p->eps; e != nullptr; e = e->peer_next) {
+    for (ep *e = p->eps; e != nullptr; e = e->slow->peer_next) {
         e->gate |= gate_failed;
         pending_leave(f, e); // never dispatched again; its requests stay until they are purged
     }
@@ -164,7 +165,7 @@ unsigned peer_report(iface *f, peer *p) noexcept
     for (;;) {
         ep *e = p->eps;
         while (e != nullptr && e->reported) {
-            e = e->peer_next;
+            e = e->slow->peer_next;
         }
         if (e == nullptr) {
             return told;
@@ -179,14 +180,54 @@ unsigned peer_report(iface *f, peer *p) noexcept
     }
 }
 
+ep_slow *ep_slow_get(ep *e) noexcept
+{
+    if (e->slow == &ep_slow_idle) {
+        ep_slow *own = iface_of(&e->super.super)->ep_slows.take();
+        if (own == nullptr) {
+            return nullptr;
+        }
+        e->slow = own;
+    }
+    return ep_slow_own(e);
+}
+
+bool peer_attach(peer *p, ep *e) noexcept
+{
+    if (p->eps != nullptr) {
+        ep_slow *s = ep_slow_get(e);
+        if (s == nullptr) {
+            return false;
+        }
+        s->peer_next = p->eps;
+    }
+    e->owner = p;
+    p->eps   = e;
+    return true;
+}
+
+ucs_status_t ep_refuse(iface *f, ep *e, ep_reason reason) noexcept
+{
+    if (ep_slow_get(e) == nullptr) {
+        return UCS_ERR_NO_MEMORY; // it could not be queued
+    }
+    e->reasons |= reason;
+    count(f, counter::tx_no_resource);
+    return UCS_ERR_NO_RESOURCE;
+}
+
 void cancel_step(iface *f, ep *e) noexcept
 {
-    if (e->cancel_count == 0 || --e->cancel_count != 0) {
+    if (e->slow->cancel_count == 0) {
+        return;
+    }
+    ep_slow *s = ep_slow_own(e);
+    if (--s->cancel_count != 0) {
         return;
     }
     // Told from a list of the interface: a callback may destroy the endpoint, or cancel again, which is not to be told now.
-    while (op *marker = e->cancel_markers) {
-        e->cancel_markers = marker->next;
+    while (op *marker = s->cancel_markers) {
+        s->cancel_markers = marker->next;
         marker->next      = f->cancels_over;
         f->cancels_over   = marker;
     }
@@ -232,7 +273,7 @@ extern "C" ucs_status_t uct_srd_ep_create(const uct_ep_params_t *params, uct_ep_
         return UCS_ERR_NO_MEMORY; // a new peer that was never talked to is forgotten by housekeeping
     }
 
-    auto *e = static_cast<ep *>(std::calloc(1, sizeof(ep)));
+    ep *e = f->eps.take();
     if (e == nullptr) {
         return UCS_ERR_NO_MEMORY;
     }
@@ -240,15 +281,19 @@ extern "C" ucs_status_t uct_srd_ep_create(const uct_ep_params_t *params, uct_ep_
     const ucs_status_t status = uct_base_ep_t_init(&e->super, &uct_base_ep_t_class, &init_count, &f->super);
     if (status != UCS_OK) {
         ucs_class_call_cleanup_chain(&uct_base_ep_t_class, &e->super, init_count);
-        std::free(e);
+        f->eps.give(e);
         return status;
+    }
+    if (!peer_attach(p, e)) {
+        ucs_class_call_cleanup_chain(&uct_base_ep_t_class, &e->super, -1);
+        f->eps.give(e);
+        return UCS_ERR_NO_MEMORY;
     }
     // It has posted nothing yet, but what others posted to the peer before a fence of the interface comes first for it, too.
     e->fence_seen = f->fence_epoch;
     if (!p->tx.empty() || p->tx.consumed() != p->tx.next()) {
         --e->fence_seen;
     }
-    peer_attach(p, e);
     ++f->ep_count;
     rma_attached(f, p);
     *ep_p = &e->super.super;
@@ -262,12 +307,15 @@ extern "C" void uct_srd_ep_destroy(uct_ep_h tl_ep) noexcept
     peer *p  = e->owner;
 
     e->gone = e->in_hand; // SEP-5
-    ep_withdraw(f, e);
+    // For callbacks that cancel once more; without memory they are told that.
+    ep_withdraw(f, e, p->tx.empty() ? nullptr : ep_slow_get(e));
     std::uint32_t held = 0;
     for (const op *o = p->tx.head(); o != nullptr; o = o->next) {
         held += o->ep == e && holds_user(o->kind) && !o->done;
     }
-    e->cancel_count = held;
+    if (e->slow != &ep_slow_idle) {
+        ep_slow_own(e)->cancel_count = held;
+    }
     // SEP-4: completions of the user come before the endpoint is gone. Those that are too slow come later, with no endpoint.
     rx_await_sends(f, e, held);
     for (op **link = &f->cancels_over; *link != nullptr;) { // destroyed by a callback of cancel_step
@@ -276,12 +324,12 @@ extern "C" void uct_srd_ep_destroy(uct_ep_h tl_ep) noexcept
             link = &marker->next;
             continue;
         }
-        *link             = marker->next;
-        marker->next      = e->cancel_markers;
-        e->cancel_markers = marker;
+        *link                        = marker->next;
+        marker->next                 = e->slow->cancel_markers;
+        ep_slow_own(e)->cancel_markers = marker;
     }
-    while (op *marker = e->cancel_markers) {
-        e->cancel_markers      = marker->next;
+    while (op *marker = e->slow->cancel_markers) {
+        ep_slow_own(e)->cancel_markers = marker->next;
         uct_completion_t *comp = marker->ref.comp;
         f->ops.put(marker);
         complete_user(comp, UCS_ERR_CANCELED);
@@ -306,12 +354,19 @@ extern "C" ucs_status_t uct_srd_ep_flush(uct_ep_h tl_ep, unsigned flags, uct_com
     peer *p  = e->owner;
 
     if (flags & UCT_FLUSH_FLAG_CANCEL) {
+        if (p->tx.empty()) {
+            return UCS_OK;
+        }
+        ep_slow *s = ep_slow_get(e);
+        if (s == nullptr) {
+            return UCS_ERR_NO_MEMORY;
+        }
         const bool held = ep_hold(e);
-        ep_withdraw(f, e);
+        ep_withdraw(f, e, s);
         if (ep_is_gone(e, held)) {
             return UCS_ERR_CANCELED; // what the device holds is told when it answers
         }
-        if (e->cancel_count == 0) {
+        if (s->cancel_count == 0) {
             return UCS_OK;
         }
     } else {
@@ -337,8 +392,8 @@ extern "C" ucs_status_t uct_srd_ep_flush(uct_ep_h tl_ep, unsigned flags, uct_com
     marker->ep       = e;
     marker->ref.comp = comp;
     if (flags & UCT_FLUSH_FLAG_CANCEL) {
-        marker->next      = e->cancel_markers;
-        e->cancel_markers = marker;
+        marker->next                   = e->slow->cancel_markers;
+        ep_slow_own(e)->cancel_markers = marker;
     } else {
         p->tx.push_marker(marker);
     }
@@ -349,11 +404,10 @@ extern "C" ucs_status_t uct_srd_ep_fence(uct_ep_h tl_ep, unsigned) noexcept
 {
     ep *e = ep_of(tl_ep);
 
-    if (e->pending_head == nullptr || e->in_turn) {
-        fence_raise(e);
-    } else {
-        ++e->fence_epoch; // for what is queued from now on
+    if (e->slow->pending_head == nullptr || e->in_turn) {
+        return fence_raise(e) ? UCS_OK : UCS_ERR_NO_MEMORY;
     }
+    ++ep_slow_own(e)->fence_epoch; // for what is queued from now on
     return UCS_OK;
 }
 

@@ -62,11 +62,11 @@ bool drain_channel(event_source &e) noexcept
 /// asked, however many: a program that must not sleep while a hundred of them wait could as well poll.
 bool pending_can_go_on(iface *f) noexcept
 {
-    for (ep *e = f->pending_ring; e != nullptr; e = e->pending_next) {
+    for (ep *e = f->pending_ring; e != nullptr; e = e->slow->pending_next) {
         if (ep_reasons_gone(f, e)) {
             return true;
         }
-        if (e->pending_next == f->pending_ring) {
+        if (e->slow->pending_next == f->pending_ring) {
             return false;
         }
     }

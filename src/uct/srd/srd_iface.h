@@ -24,11 +24,11 @@
 #include "uct/srd/srd_md.h"
 #include "uct/srd/srd_op.h"
 #include "uct/srd/srd_peer.h"
+#include "uct/srd/srd_slab.h"
 
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
-#include <utility>
 
 namespace srd {
 
@@ -52,31 +52,44 @@ enum ep_gate : std::uint8_t {
     gate_failed  = 1u << 1, ///< the peer failed
 };
 
-struct ep {
-    uct_base_ep_t super;
-    struct peer *owner;             ///< the life of the remote interface; never null
-    std::uint8_t gate;              ///< ep_gate bits
-    std::uint8_t reasons;           ///< ep_reason bits of posts that failed since the last success of pending_add
-    bool in_pending;                ///< in iface's ring
-    bool reported;                  ///< its failure was told to the user
-    std::uint8_t fence_waits;       ///< fence_wait bits: what its latest fence still waits for
-    bool in_turn;                   ///< inside a queued request's function: its posts are as old as turn_epoch
-    bool in_hand;                   ///< a call on it is calling callbacks: ep_hold
-    bool gone;                      ///< destroyed meanwhile; that call frees it
-    std::uint32_t turn_epoch;       ///< fence epoch when that request was queued
-    std::uint32_t turn_total;       ///< sum of both fence epochs when its function was called: past it, that sum counts
-    std::uint32_t fence_epoch;      ///< raised by ep_fence
-    std::uint32_t fence_seen;       ///< sum of both fence epochs when it last looked
-    std::uint8_t fence_turn;        ///< group of one-sided operations that was current at its latest fence
-    base::seq32 fence_psn;          ///< first psn after its latest fence
-    uct_pending_req_t *pending_head; ///< oldest request that waits; null = none
-    uct_pending_req_t *pending_tail;
-    ep *pending_next;               ///< ring of endpoints with requests
-    ep *pending_prev;
-    ep *peer_next;                  ///< endpoints of the same peer
-    op *cancel_markers;             ///< flushes with CANCEL that wait for buffers in the send queue
-    std::uint32_t cancel_count;     ///< zero-copy sends in the send queue that they wait for
+struct ep;
+
+/// What an endpoint needs only once it was refused, fenced or cancelled, or if its peer has more endpoints. From a slab, on first use, and its
+/// own until it is destroyed. Read through ep::slow, which is never null; written through ep_slow_get and ep_slow_own.
+struct ep_slow {
+    uct_pending_req_t *pending_head = nullptr; ///< oldest request that waits; null = none
+    uct_pending_req_t *pending_tail = nullptr;
+    ep *pending_next                = nullptr; ///< ring of endpoints with requests
+    ep *pending_prev                = nullptr;
+    ep *peer_next                   = nullptr; ///< the next endpoint of the same peer
+    op *cancel_markers              = nullptr; ///< flushes with CANCEL that wait for buffers in the send queue
+    std::uint32_t cancel_count      = 0;       ///< zero-copy sends in the send queue that they wait for
+    std::uint32_t turn_epoch        = 0;       ///< fence epoch when the request whose turn it is was queued
+    std::uint32_t turn_total        = 0;       ///< sum of both fence epochs when its function was called: past it, that sum counts
+    std::uint32_t fence_epoch       = 0;       ///< raised by ep_fence
+    base::seq32 fence_psn{};                   ///< first psn after its latest fence
 };
+static_assert(sizeof(ep_slow) == 72);
+
+/// What every endpoint without an ep_slow of its own shows. Never written.
+inline constinit const ep_slow ep_slow_idle{};
+
+struct ep {
+    uct_base_ep_t super{};
+    struct peer *owner            = nullptr; ///< the life of the remote interface; never null
+    const ep_slow *slow           = &ep_slow_idle;
+    std::uint8_t gate             = 0;       ///< ep_gate bits
+    std::uint8_t reasons          = 0;       ///< ep_reason bits of posts that failed since the last success of pending_add
+    std::uint8_t fence_waits : 2  = 0;       ///< fence_wait bits: what its latest fence still waits for
+    bool in_pending : 1           = false;   ///< in iface's ring
+    bool reported : 1             = false;   ///< its failure was told to the user
+    bool in_turn : 1              = false;   ///< inside a queued request's function: its posts are as old as turn_epoch
+    bool in_hand : 1              = false;   ///< a call on it is calling callbacks: ep_hold
+    bool gone : 1                 = false;   ///< destroyed meanwhile; that call frees it
+    std::uint8_t fence_turn       = 0;       ///< group of one-sided operations that was current at its latest fence
+    std::uint32_t fence_seen      = 0;       ///< sum of both fence epochs when it last looked
+};
+static_assert(sizeof(ep) == 32, "half a cache line");
 
 /// What precedes the bytes of every receive buffer. The work request is built once; recycling is a store.
 struct alignas(64) rx_desc {
@@ -187,6 +200,8 @@ struct iface {
     gid_type gid{};
     double latency = 0, overhead = 0;
 
+    slab<ep, limits::eps_per_chunk> eps;
+    slab<ep_slow, limits::ep_slows_per_chunk> ep_slows;
     op_pool ops;
     reg_pool tx_bufs, control_pool, rx_bufs;
     ah_table ahs;
@@ -366,7 +381,12 @@ void peer_fail(iface *f, peer *p, ucs_status_t status, const char *meaning, cons
                std::uint32_t device_status, bool tell = true) noexcept;
 /// A callback may destroy the endpoint that it is called for: between these two it stays in memory. The second says whether it
 /// did; then nothing of the endpoint may be touched any more. Within each other only the outermost pair counts. SEP-5
-inline bool ep_hold(ep *e) noexcept { return std::exchange(e->in_hand, true); }
+inline bool ep_hold(ep *e) noexcept 
+{
+    const bool was = e->in_hand;
+    e->in_hand     = true;
+    return was;
+}
 bool ep_is_gone(ep *e, bool held_before) noexcept;
 /// Tells the endpoints of a failed peer; returns how many.
 unsigned peer_report(iface *f, peer *p) noexcept;
@@ -375,6 +395,18 @@ void cancel_step(iface *f, ep *e) noexcept;
 
 // --- srd_pending.cc ------------------------------------------------------------------------------------------------------
 unsigned pending_dispatch(iface *f) noexcept;
+/// The endpoint's slow part, its own from now on. Null: no memory.
+ep_slow *ep_slow_get(ep *e) noexcept;
+/// The same, of an endpoint that has one for certain.
+inline ep_slow *ep_slow_own(ep *e) noexcept
+{
+    assert(e->slow != &ep_slow_idle);
+    return const_cast<ep_slow *>(e->slow);
+}
+/// The peer has an endpoint more. False: no memory, and it has not.
+bool peer_attach(peer *p, ep *e) noexcept;
+/// A post was refused for want of something that comes back: recorded for pending_add. What the post answers.
+ucs_status_t ep_refuse(iface *f, ep *e, ep_reason reason) noexcept;
 /// Whether every shortage that was recorded is gone; forgets those that are. SEP-2
 bool ep_reasons_gone(iface *f, ep *e) noexcept;
 /// The endpoint is in the ring no more; its requests stay until they are purged.

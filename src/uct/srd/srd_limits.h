@@ -85,5 +85,7 @@ inline constexpr std::uint32_t peers_per_chunk  = 512;
 inline constexpr std::uint32_t slows_per_chunk  = 64;
 inline constexpr std::uint32_t bufs_per_chunk   = 64;
 inline constexpr std::uint32_t ops_per_chunk    = 128;
+inline constexpr std::size_t eps_per_chunk      = 126; // with the chunk's link, a page
+inline constexpr std::size_t ep_slows_per_chunk = 56;
 
 } // namespace srd::limits

@@ -32,16 +32,17 @@ void ring_insert(iface *f, ep *e) noexcept
     if (e->in_pending) {
         return;
     }
+    ep_slow *s    = ep_slow_own(e);
     e->in_pending = true;
     if (f->pending_ring == nullptr) {
-        e->pending_next = e->pending_prev = e;
+        s->pending_next = s->pending_prev = e;
         f->pending_ring = e;
     } else {
         ep *head              = f->pending_ring;
-        e->pending_next       = head;
-        e->pending_prev       = head->pending_prev;
-        head->pending_prev->pending_next = e;
-        head->pending_prev    = e;
+        s->pending_next       = head;
+        s->pending_prev       = head->slow->pending_prev;
+        ep_slow_own(s->pending_prev)->pending_next = e;
+        ep_slow_own(head)->pending_prev            = e;
     }
     f->attention |= attend_pending;
 }
@@ -73,15 +74,15 @@ void pending_leave(iface *f, ep *e) noexcept
         return;
     }
     e->in_pending = false;
-    if (e->pending_next == e) {
+    if (e->slow->pending_next == e) {
         f->pending_ring = nullptr;
         f->attention &= static_cast<std::uint8_t>(~attend_pending);
         return;
     }
-    e->pending_prev->pending_next = e->pending_next;
-    e->pending_next->pending_prev = e->pending_prev;
+    ep_slow_own(e->slow->pending_prev)->pending_next = e->slow->pending_next;
+    ep_slow_own(e->slow->pending_next)->pending_prev = e->slow->pending_prev;
     if (f->pending_ring == e) {
-        f->pending_ring = e->pending_next;
+        f->pending_ring = e->slow->pending_next;
     }
 }
 
@@ -105,15 +106,15 @@ bool ep_reasons_gone(iface *f, ep *e) noexcept
 
 namespace {
 
-void pending_append(ep *e, uct_pending_req_t *req) noexcept
+void pending_append(ep_slow *s, uct_pending_req_t *req) noexcept
 {
     next_of(req) = nullptr;
-    if (e->pending_head == nullptr) {
-        e->pending_head = req;
+    if (s->pending_head == nullptr) {
+        s->pending_head = req;
     } else {
-        next_of(e->pending_tail) = req;
+        next_of(s->pending_tail) = req;
     }
-    e->pending_tail = req;
+    s->pending_tail = req;
 }
 
 enum class turn { went_on, stuck, gone };
@@ -121,16 +122,17 @@ enum class turn { went_on, stuck, gone };
 /// Calls the oldest request of one endpoint. If it went on, the endpoint may get another turn; it may be gone with the call.
 turn pending_dispatch_one(iface *f, ep *e) noexcept
 {
-    uct_pending_req_t *req = e->pending_head;
+    ep_slow *s             = ep_slow_own(e);
+    uct_pending_req_t *req = s->pending_head;
 
     e->gate &= static_cast<std::uint8_t>(~gate_pending); // posts from inside are in turn
     e->in_turn    = true;
-    e->turn_epoch = epoch_of(req);
-    e->turn_total = f->fence_epoch + e->fence_epoch;
+    s->turn_epoch = epoch_of(req);
+    s->turn_total = f->fence_epoch + s->fence_epoch;
     // Off the queue before the call: a request that says OK may already be freed.
-    e->pending_head = next_of(req);
-    if (e->pending_head == nullptr) {
-        e->pending_tail = nullptr;
+    s->pending_head = next_of(req);
+    if (s->pending_head == nullptr) {
+        s->pending_tail = nullptr;
     }
     const bool held           = ep_hold(e);
     const ucs_status_t status = req->func(req);
@@ -139,13 +141,13 @@ turn pending_dispatch_one(iface *f, ep *e) noexcept
         return turn::gone;
     }
     if (status != UCS_OK) { // UCS_INPROGRESS: it has more to send; anything else: it cannot now
-        next_of(req) = e->pending_head;
-        if (e->pending_head == nullptr) {
-            e->pending_tail = req;
+        next_of(req) = s->pending_head;
+        if (s->pending_head == nullptr) {
+            s->pending_tail = req;
         }
-        e->pending_head = req;
+        s->pending_head = req;
     }
-    if (e->pending_head != nullptr) {
+    if (s->pending_head != nullptr) {
         e->gate |= gate_pending;
     }
     return status == UCS_OK || status == UCS_INPROGRESS ? turn::went_on : turn::stuck;
@@ -161,8 +163,8 @@ unsigned pending_dispatch(iface *f) noexcept
     // endpoints in a row that could not go on; a whole round of them, or a bound on both counts, ends the turn.
     while (f->pending_ring != nullptr && called < limits::pending_per_turn && idle < limits::pending_per_turn) {
         ep *e           = f->pending_ring;
-        const bool last = e->pending_next == e;
-        f->pending_ring = e->pending_next;
+        const bool last = e->slow->pending_next == e;
+        f->pending_ring = e->slow->pending_next;
         if (!ep_reasons_gone(f, e)) {
             if (last || f->tx.sq_free == 0) {
                 break;
@@ -172,7 +174,7 @@ unsigned pending_dispatch(iface *f) noexcept
         }
         ++called;
         const turn t = pending_dispatch_one(f, e);
-        if (t != turn::gone && e->pending_head == nullptr) {
+        if (t != turn::gone && e->slow->pending_head == nullptr) {
             pending_leave(f, e);
         }
         if (t != turn::stuck) {
@@ -198,11 +200,15 @@ extern "C" ucs_status_t uct_srd_ep_pending_add(uct_ep_h tl_ep, uct_pending_req_t
     if (e->gate & gate_failed) {
         return UCS_ERR_BUSY; // the post that follows says what happened
     }
-    if (e->pending_head == nullptr && ep_reasons_gone(f, e)) {
+    if (e->slow->pending_head == nullptr && ep_reasons_gone(f, e)) {
         return UCS_ERR_BUSY;
     }
-    epoch_of(req) = f->fence_epoch + e->fence_epoch;
-    pending_append(e, req);
+    ep_slow *s = ep_slow_get(e); // it has one since its post was refused
+    if (s == nullptr) {
+        return UCS_ERR_NO_MEMORY;
+    }
+    epoch_of(req) = f->fence_epoch + s->fence_epoch;
+    pending_append(s, req);
     e->gate |= gate_pending;
     ring_insert(f, e);
     return UCS_OK;
@@ -214,10 +220,11 @@ extern "C" void uct_srd_ep_pending_purge(uct_ep_h tl_ep, uct_pending_purge_callb
     ep *e    = ep_of(tl_ep);
 
     const bool held = ep_hold(e);
-    while (uct_pending_req_t *req = e->pending_head) {
-        e->pending_head = next_of(req);
-        if (e->pending_head == nullptr) {
-            e->pending_tail = nullptr;
+    while (uct_pending_req_t *req = e->slow->pending_head) {
+        ep_slow *s      = ep_slow_own(e);
+        s->pending_head = next_of(req);
+        if (s->pending_head == nullptr) {
+            s->pending_tail = nullptr;
         }
         if (cb != nullptr) {
             cb(req, arg);

@@ -32,7 +32,7 @@ constexpr bool is_buffered(op_kind kind) noexcept { return kind == op_kind::put_
 /// All that keeps a one-sided post off the common path.
 inline bool rma_ready(const iface *f, const ep *e, const peer *p) noexcept
 {
-    return e->gate == 0 && e->fence_waits == 0 && e->fence_seen == f->fence_epoch + e->fence_epoch &&
+    return e->gate == 0 && e->fence_waits == 0 && e->fence_seen == f->fence_epoch + e->slow->fence_epoch &&
            p->state == peer_state::open && p->slow != &peer_slow_idle && p->slow->rma_outstanding() < f->rma.per_peer &&
            f->tx.sq_free != 0 && f->ops.top() != nullptr;
 }
@@ -40,12 +40,6 @@ inline bool rma_ready(const iface *f, const ep *e, const peer *p) noexcept
 /// Why the common path was not taken; UCS_OK if nothing of it holds any more.
 [[gnu::noinline, gnu::cold]] ucs_status_t rma_admit(iface *f, ep *e, peer *p) noexcept
 {
-    const auto refuse = [f, e](std::uint8_t reason) {
-        e->reasons |= reason;
-        count(f, counter::tx_no_resource);
-        return UCS_ERR_NO_RESOURCE;
-    };
-
     if (e->gate & gate_failed) {
         return p->status();
     }
@@ -53,23 +47,25 @@ inline bool rma_ready(const iface *f, const ep *e, const peer *p) noexcept
         return UCS_ERR_NO_RESOURCE; // what waits goes first
     }
     if (!rma_hello(f, p)) {
-        return refuse(reason_hello); // RMA-3, WIRE 4.8
+        return ep_refuse(f, e, reason_hello); // RMA-3, WIRE 4.8
     }
-    fence_observe(f, e);
+    if (!fence_observe(f, e)) {
+        return UCS_ERR_NO_MEMORY;
+    }
     if (!fence_rma_over(f, e)) {
-        return refuse(reason_fence);
+        return ep_refuse(f, e, reason_fence);
     }
     if (!fence_consumed_over(f, e)) {
-        return refuse(reason_consumed);
+        return ep_refuse(f, e, reason_consumed);
     }
     if (f->peers.slow_get(p) == nullptr) {
         return UCS_ERR_NO_MEMORY;
     }
     if (p->slow->rma_outstanding() >= f->rma.per_peer) {
-        return refuse(reason_share);
+        return ep_refuse(f, e, reason_share);
     }
     if (f->tx.sq_free == 0 || (f->ops.top() == nullptr && !f->ops.grow())) {
-        return refuse(reason_queue);
+        return ep_refuse(f, e, reason_queue);
     }
     return UCS_OK;
 }
@@ -301,25 +297,34 @@ bool rma_hello(iface *f, peer *p) noexcept
     return false;
 }
 
-void fence_raise(ep *e) noexcept
+bool fence_raise(ep *e) noexcept
 {
     const peer *p = e->owner;
+    ep_slow *s    = ep_slow_get(e);
 
+    if (s == nullptr) {
+        return false;
+    }
     // A later fence waits for all that an earlier one waits for.
     e->fence_turn  = p->slow->rma_turn;
-    e->fence_psn   = p->tx.next();
+    s->fence_psn   = p->tx.next();
     e->fence_waits = fence_wait_rma | fence_wait_consumed;
+    return true;
 }
 
-void fence_observe(const iface *f, ep *e) noexcept
+bool fence_observe(const iface *f, ep *e) noexcept
 {
-    const std::uint32_t total = f->fence_epoch + e->fence_epoch;
-    const std::uint32_t epoch = e->in_turn && total == e->turn_total ? e->turn_epoch : total; // a fence inside a turn is new
+    const ep_slow *s          = e->slow;
+    const std::uint32_t total = f->fence_epoch + s->fence_epoch;
+    const std::uint32_t epoch = e->in_turn && total == s->turn_total ? s->turn_epoch : total; // a fence inside a turn is new
 
     if (e->fence_seen != epoch) {
+        if (!fence_raise(e)) {
+            return false;
+        }
         e->fence_seen = epoch;
-        fence_raise(e);
     }
+    return true;
 }
 
 bool fence_rma_over(iface *f, ep *e) noexcept
@@ -344,7 +349,7 @@ bool fence_rma_over(iface *f, ep *e) noexcept
             return false; // a group is closed only when the one before it is empty: older ones are
         }
     }
-    e->fence_waits &= static_cast<std::uint8_t>(~fence_wait_rma);
+    e->fence_waits &= fence_wait_consumed;
     return true;
 }
 
@@ -371,11 +376,11 @@ bool fence_consumed_over(iface *f, ep *e) noexcept
     if (p->slow->asked && !is_older(next, consumed, p->slow->consumed_asked)) {
         f->peers.slow_get(p)->asked = false;
     }
-    if (!is_older(next, consumed, e->fence_psn)) {
-        e->fence_waits &= static_cast<std::uint8_t>(~fence_wait_consumed);
+    if (!is_older(next, consumed, e->slow->fence_psn)) {
+        e->fence_waits &= fence_wait_rma;
         return true;
     }
-    if (p->slow->asked && !is_older(next, p->slow->consumed_asked, e->fence_psn)) {
+    if (p->slow->asked && !is_older(next, p->slow->consumed_asked, e->slow->fence_psn)) {
         return false;
     }
     peer_slow *s = f->peers.slow_get(p);

@@ -53,10 +53,10 @@ ucs_status_t rma_error(iface *f, op *o, const error_meaning &e, std::uint32_t de
 /// Ends a record that waits to be posted again.
 void rma_withdraw(iface *f, op *o, ucs_status_t status) noexcept;
 
-/// A fence on the endpoint, here and now.
-void fence_raise(ep *e) noexcept;
-/// Takes note of fences since the last look. For posts on the slow path.
-void fence_observe(const iface *f, ep *e) noexcept;
+/// A fence on the endpoint, here and now. False: no memory, nothing changed.
+bool fence_raise(ep *e) noexcept;
+/// Takes note of fences since the last look. For posts on the slow path. False: no memory, nothing changed.
+bool fence_observe(const iface *f, ep *e) noexcept;
 /// Whether the one-sided operations before the endpoint's last fence are complete.
 bool fence_rma_over(iface *f, ep *e) noexcept;
 /// Whether the active messages before it were consumed; asks the peer to tell, if it was not asked.

@@ -32,9 +32,7 @@ namespace srd {
     if (f->tx_bufs.total() == 0) {
         return UCS_ERR_NO_MEMORY; // there is none that could come back
     }
-    e->reasons |= reason_buf;
-    count(f, counter::tx_no_resource);
-    return UCS_ERR_NO_RESOURCE;
+    return ep_refuse(f, e, reason_buf);
 }
 
 [[gnu::cold]] void tx_post_deferred(iface *f, op *o) noexcept

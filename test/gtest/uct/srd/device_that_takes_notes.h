@@ -105,9 +105,7 @@ public:
         p_     = f_->peers.create(gid, 7, 8, 1);
         for (ep *e : {&e_, &other_}) {
             e->super.super.iface = &f_->super.super;
-            e->owner             = p_;
-            e->peer_next         = p_->eps;
-            p_->eps              = e;
+            peer_attach(p_, e);
         }
         answer_hello();
         for (tx_buf_bytes &bytes : bufs_) {

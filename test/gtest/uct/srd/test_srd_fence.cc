@@ -103,7 +103,7 @@ TEST_F(srd_rma, a_fence_of_very_long_ago_holds_nothing_back)
         ASSERT_EQ(am(e_), UCS_OK);
         ASSERT_TRUE(p_->tx.credit(p_->tx.next(), p_->tx.next() + 16)); // consumed, as all before it
         complete_all();
-        e_.fence_psn   = p_->tx.next() - ago;
+        ep_slow_get(&e_)->fence_psn = p_->tx.next() - ago;
         e_.fence_waits = fence_wait_consumed;
         EXPECT_TRUE(fence_consumed_over(f_.get(), &e_)) << ago;
         EXPECT_EQ(e_.fence_waits, 0);
