@@ -88,7 +88,7 @@ int post_send(ibv_qp *qp, ibv_send_wr *wr, ibv_send_wr **bad)
                 const auto *from = reinterpret_cast<const std::uint8_t *>(wr->sg_list[i].addr);
                 s.inlined.insert(s.inlined.end(), from, from + wr->sg_list[i].length);
             }
-            FUZZ_CHECK(s.inlined.size() <= 32, "%zu inline bytes", s.inlined.size());
+            FUZZ_CHECK(s.inlined.size() <= d.inline_size, "%zu inline bytes", s.inlined.size());
         } else {
             s.pieces.assign(wr->sg_list, wr->sg_list + wr->num_sge);
         }
@@ -138,10 +138,19 @@ void wr_set_sge(ibv_qp_ex *qp, std::uint32_t lkey, std::uint64_t address, std::u
     of_qp(qp).open.pieces.push_back({address, size, lkey});
 }
 
+void wr_set_inline_data(ibv_qp_ex *qp, void *bytes, std::size_t size)
+{
+    send &s = of_qp(qp).open;
+    FUZZ_CHECK(s.opcode == IBV_WR_RDMA_WRITE && size <= of_qp(qp).inline_size && of_qp(qp).inline_size > 32,
+               "%zu inline bytes in a one-sided request", size);
+    s.is_inline = true;
+    s.inlined.assign(static_cast<std::uint8_t *>(bytes), static_cast<std::uint8_t *>(bytes) + size);
+}
+
 int wr_complete(ibv_qp_ex *qp)
 {
     device &d = of_qp(qp);
-    FUZZ_CHECK(is_one_sided(d.open) && d.open.pieces.size() == 1, "a request without an operation or a piece");
+    FUZZ_CHECK(is_one_sided(d.open) && d.open.pieces.size() + d.open.is_inline == 1, "a request without an operation or a piece");
     return take_request(d, std::move(d.open), open_ah);
 }
 
@@ -199,6 +208,7 @@ device::device(const gid_bytes &address) : gid(address)
     qp.wr_rdma_write      = wr_rdma_write;
     qp.wr_set_ud_addr     = wr_set_ud_addr;
     qp.wr_set_sge         = wr_set_sge;
+    qp.wr_set_inline_data = wr_set_inline_data;
     qp.wr_complete        = wr_complete;
     context.abi_compat    = this;
     pd.context            = &context;
@@ -460,6 +470,11 @@ ibv_qp *efadv_create_qp_ex(ibv_context *context, ibv_qp_init_attr_ex *attr, efad
 {
     fake::device &d = fake::device::of(context);
     FUZZ_CHECK(!d.has_qp, "a second queue pair");
+    if (attr->cap.max_inline_data > d.inline_most) {
+        errno = EINVAL;
+        return nullptr;
+    }
+    d.inline_size        = attr->cap.max_inline_data;
     d.has_qp             = true;
     d.sq_depth           = attr->cap.max_send_wr;
     d.rq_depth           = attr->cap.max_recv_wr;

@@ -115,6 +115,8 @@ struct device {
     std::uint32_t next_key      = 0x100;
     std::uint16_t next_ah       = 1;
     std::size_t max_mrs = SIZE_MAX, max_ahs = SIZE_MAX;
+    std::uint32_t inline_most = 32; ///< what a queue pair may be created with
+    std::uint32_t inline_size = 0;  ///< what this one was
 
     // faults: the next so many calls fail
     unsigned fail_post_send = 0, fail_post_recv = 0;
@@ -141,6 +143,9 @@ struct device {
 private:
     void push(const ibv_wc &wc);
 };
+
+/// Bytes that a one-sided operation moves.
+inline std::size_t size_of(const send &s) { return s.is_inline ? s.inlined.size() : s.pieces[0].length; }
 
 inline bool is_one_sided(const send &s) { return s.opcode == IBV_WR_RDMA_READ || s.opcode == IBV_WR_RDMA_WRITE; }
 

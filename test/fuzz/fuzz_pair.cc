@@ -424,6 +424,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
         o.events       = choice & 128;
         o.read         = (second & 3) != 1;
         o.write        = (second & 3) != 2;
+        o.inline_wide  = (second & 12) != 0 ? 80 : 0;
+        o.wide_refused = (second & 12) == 12;
         o.on_error     = on_error;
         o.arg          = &w;
         w.open(i, o);

@@ -514,6 +514,7 @@ fuzz::options options_of(input &in)
     o.events        = (second & 16) != 0;
     o.read          = (second & 96) != 32;
     o.write         = (second & 96) != 64;
+    o.inline_wide   = (second & 128) ? 80 : 0;
     return o;
 }
 

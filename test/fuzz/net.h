@@ -60,7 +60,7 @@ struct network {
             from.device.complete_send(position, IBV_WC_REM_OP_ERR, 14);
             return outcome::gone;
         }
-        std::uint8_t *there = to.device.reach(s.remote_address, s.pieces[0].length, s.rkey, true,
+        std::uint8_t *there = to.device.reach(s.remote_address, fake::size_of(s), s.rkey, true,
                                               read ? IBV_ACCESS_REMOTE_READ : IBV_ACCESS_REMOTE_WRITE);
         if (there == nullptr) {
             from.device.complete_send(position, IBV_WC_REM_ACCESS_ERR, 7);

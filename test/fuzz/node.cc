@@ -45,6 +45,8 @@ node::node(const fake::gid_bytes &gid, const options &o) : device(gid), opts(o)
     md.attr.max_rdma_size    = o.rdma_size;
     md.attr.max_message_size = o.message_size;
     md.attr.inline_size      = o.inline_size;
+    md.attr.inline_size_wide = o.inline_wide;
+    device.inline_most       = o.inline_wide != 0 && !o.wide_refused ? o.inline_wide : o.inline_size;
     md.attr.max_sq_wr        = 512;
     md.attr.max_rq_wr        = 4096;
     md.attr.max_cqe          = 8192;
@@ -97,6 +99,8 @@ ucs_status_t node::open(std::uint16_t qpn)
     const ucs_status_t status = uct_srd_iface_open(&md.super, worker, &p, &c.super, &opened);
     if (status == UCS_OK) {
         f = srd::iface_of(opened);
+        // As with headers that have a name for it, whatever those are that this was compiled with.
+        f->rma.inline_max = f->rma.put && f->tx.inline_max > opts.inline_size ? f->tx.inline_max : 0;
     }
     return status;
 }

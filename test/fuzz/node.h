@@ -16,6 +16,8 @@ struct options {
     unsigned tx_queue_len = 64, tx_max_bufs = 64, rx_queue_len = 64, rx_queue_max = 768, rx_max_bufs = 1u << 20, max_peers = 64;
     std::size_t message_size = 1024; ///< of the device
     unsigned inline_size     = 32;
+    unsigned inline_wide     = 0;    ///< of work requests of 128 bytes; 0: the device has none
+    bool wide_refused        = false; ///< it says that it has them, and creates no queue pair with them
     std::size_t headroom = 0, alignment = 0;
     double rnr_timeout = 0, close_timeout = 0.001;
     bool read = false, write = false, events = false; ///< what the device has

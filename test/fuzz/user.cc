@@ -352,7 +352,7 @@ void user::attempted(const fake::send &s, int rc)
         o->psn = static_cast<std::uint16_t>(s.imm);
     } else {
         FUZZ_CHECK(s.opcode == (o->type == op_type::get ? IBV_WR_RDMA_READ : IBV_WR_RDMA_WRITE), "the wrong kind is posted");
-        FUZZ_CHECK(s.remote_address == o->remote && s.rkey == o->rkey && s.pieces.size() == 1 && s.pieces[0].length == o->size,
+        FUZZ_CHECK(s.remote_address == o->remote && s.rkey == o->rkey && fake::size_of(s) == o->size,
                    "not what was asked for is posted"); // USR-2
     }
     if (rc == 0) {

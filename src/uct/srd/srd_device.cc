@@ -1,4 +1,7 @@
 /* See srd_device.h. */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
 #include "uct/srd/srd_device.h"
 
 #include <cerrno>
@@ -87,6 +90,16 @@ uint32_t translate_caps(uint32_t efadv_caps) noexcept
     return caps;
 }
 
+/// Inline bytes of a work request of 128 bytes. Older headers have no name for it, and older libraries leave it 0.
+uint32_t wide_inline_of([[maybe_unused]] const efadv_device_attr &attr) noexcept
+{
+#if HAVE_STRUCT_EFADV_DEVICE_ATTR_INLINE_BUF_SIZE_EX
+    return attr.inline_buf_size_ex > attr.inline_buf_size ? attr.inline_buf_size_ex : 0;
+#else
+    return 0;
+#endif
+}
+
 /// Fills all attributes; false, with the reason, if this is no EFA device that can carry traffic.
 bool query_device(struct ibv_context *verbs, uct_srd_device_attr_t *attr_p, const char **reason_p) noexcept
 {
@@ -118,6 +131,7 @@ bool query_device(struct ibv_context *verbs, uct_srd_device_attr_t *attr_p, cons
     attr_p->max_rdma_size    = attr_p->caps & (UCT_SRD_CAP_RDMA_READ | UCT_SRD_CAP_RDMA_WRITE) ?
                                efa_attr.max_rdma_size : 0;
     attr_p->inline_size      = efa_attr.inline_buf_size;
+    attr_p->inline_size_wide = wide_inline_of(efa_attr);
     attr_p->max_sq_wr        = efa_attr.max_sq_wr;
     attr_p->max_rq_wr        = efa_attr.max_rq_wr;
     attr_p->max_cqe          = static_cast<uint32_t>(device_attr.max_cqe);

@@ -38,6 +38,7 @@ typedef struct uct_srd_device_attr {
     size_t   max_message_size;  ///< of one SEND; the device's real figure (8928), not the MTU enum's
     size_t   max_rdma_size;     ///< of one RDMA read or write; 0 without either
     uint32_t inline_size;       ///< largest payload copied into the work request
+    uint32_t inline_size_wide;  ///< the same of a work request of 128 bytes; 0: the device or this rdma-core has none
     uint32_t max_sq_wr;         ///< send queue depth
     uint32_t max_rq_wr;         ///< receive queue depth
     uint32_t max_cqe;           ///< completion queue depth

@@ -5,6 +5,9 @@
  * are posted. Whatever fails, all of it is taken back.
  * Refuses to know: what UCX asks an open interface (srd_iface_ops), how it ends (srd_iface_close).
  */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
 #include "uct/srd/srd_iface.h"
 #include "uct/srd/srd_report.h"
 
@@ -179,7 +182,7 @@ std::size_t rx_chunk_of(const uct_srd_md_t *md, const uct_srd_iface_config_t &c)
 } // namespace
 
 iface::iface(uct_srd_md_t *m, const uct_srd_iface_config_t &c, const uct_iface_params_t &params, std::uint64_t seed) noexcept
-    : md(m), ops(m->attr.inline_size),
+    : md(m), ops(m->attr.inline_size_wide != 0 ? m->attr.inline_size_wide + op_put_overhead : m->attr.inline_size),
       tx_bufs(pool_params(m, this, offsetof(tx_buf, payload) + m->attr.max_message_size, 64,
                           clamp(c.tx_max_bufs, 1, limits::bufs_per_chunk), c.tx_max_bufs < 1 ? 1 : c.tx_max_bufs, init_tx_buf)),
       control_pool(pool_params(m, this, offsetof(tx_buf, payload) + limits::control_size_max, 64, limits::control_slots,
@@ -193,13 +196,10 @@ iface::iface(uct_srd_md_t *m, const uct_srd_iface_config_t &c, const uct_iface_p
 
     tx.sq_free      = sq;
     tx.control_free = limits::control_slots;
-    tx.inline_max   = static_cast<std::uint16_t>(m->attr.inline_size);
     tx.payload_max  = static_cast<std::uint16_t>(m->attr.max_message_size - wire::long_size);
     tx.short_max    = static_cast<std::uint16_t>(clamp(c.short_size > UINT16_MAX ? UINT16_MAX :
                                                        static_cast<std::uint32_t>(c.short_size), 8, tx.payload_max));
-    constexpr std::uint16_t before = wire::index_size + sizeof(std::uint64_t);
-    tx.inline_payload = static_cast<std::uint16_t>((tx.inline_max < tx.short_max + wire::index_size ?
-                                                    tx.inline_max : tx.short_max + wire::index_size) - before);
+    iface_set_inline(this, m->attr.inline_size);
     tx.inline_sge            = {};
     tx.inline_wr.sg_list     = &tx.inline_sge;
     tx.inline_wr.num_sge     = 1;
@@ -237,6 +237,15 @@ iface::iface(uct_srd_md_t *m, const uct_srd_iface_config_t &c, const uct_iface_p
     std::memcpy(gid.data(), m->attr.gid.raw, gid.size());
 }
 
+void iface_set_inline(iface *f, std::uint32_t size) noexcept
+{
+    constexpr std::uint32_t before = wire::index_size + sizeof(std::uint64_t);
+    const std::uint32_t longest    = f->tx.short_max + wire::index_size;
+
+    f->tx.inline_max     = static_cast<std::uint16_t>(size);
+    f->tx.inline_payload = (size < longest ? size : longest) - before;
+}
+
 iface::~iface()
 {
     std::free(stash);
@@ -249,6 +258,17 @@ iface::~iface()
 
 namespace {
 
+/// Asks for inline data in writes. False: the headers have no name for it.
+bool ask_inline_write([[maybe_unused]] efadv_qp_init_attr &driver) noexcept
+{
+#if HAVE_DECL_EFADV_QP_FLAGS_INLINE_WRITE && HAVE_STRUCT_EFADV_QP_INIT_ATTR_FLAGS
+    driver.flags |= EFADV_QP_FLAGS_INLINE_WRITE;
+    return true;
+#else
+    return false;
+#endif
+}
+
 /// The queue pair with all one-sided operations that the device has and this rdma-core can post; sets which those are.
 ibv_qp *create_qp(iface *f, ibv_qp_init_attr_ex &attr) noexcept
 {
@@ -256,22 +276,36 @@ ibv_qp *create_qp(iface *f, ibv_qp_init_attr_ex &attr) noexcept
     const std::uint32_t write = caps & UCT_SRD_CAP_RDMA_WRITE;
     const std::uint32_t read  = caps & UCT_SRD_CAP_RDMA_READ;
 
-    efadv_qp_init_attr driver = {};
-    driver.driver_qp_type     = EFADV_QP_DRIVER_TYPE_SRD;
-    // A device that offers more than its library takes loses the operation, not the interface.
-    for (const std::uint32_t wanted : {write | read, read, 0u}) {
-        attr.send_ops_flags = IBV_QP_EX_WITH_SEND | IBV_QP_EX_WITH_SEND_WITH_IMM;
-        if (wanted & UCT_SRD_CAP_RDMA_READ) {
+    const std::uint32_t wide  = f->md->attr.inline_size_wide;
+
+    // A device that offers more than its library takes, or has no send queue of this depth with work requests of 128 bytes,
+    // loses the operation or the longer inline data, not the interface.
+    const struct {
+        std::uint32_t operations, wide;
+    } offers[] = {{write | read, wide}, {write | read, 0}, {read, 0}, {0, 0}};
+    for (const auto &offer : offers) {
+        if (wide == 0 && &offer == offers) {
+            continue;
+        }
+        efadv_qp_init_attr driver = {};
+        driver.driver_qp_type     = EFADV_QP_DRIVER_TYPE_SRD;
+        const bool inline_write   = offer.wide != 0 && write != 0 && ask_inline_write(driver);
+        attr.cap.max_inline_data  = offer.wide != 0 ? offer.wide : f->md->attr.inline_size;
+        attr.send_ops_flags       = IBV_QP_EX_WITH_SEND | IBV_QP_EX_WITH_SEND_WITH_IMM;
+        if (offer.operations & UCT_SRD_CAP_RDMA_READ) {
             attr.send_ops_flags |= IBV_QP_EX_WITH_RDMA_READ;
         }
-        if (wanted & UCT_SRD_CAP_RDMA_WRITE) {
+        if (offer.operations & UCT_SRD_CAP_RDMA_WRITE) {
             attr.send_ops_flags |= IBV_QP_EX_WITH_RDMA_WRITE;
         }
-        ibv_qp *qp = efadv_create_qp_ex(f->md->verbs, &attr, &driver, sizeof(driver));
+        const std::uint32_t inline_size = attr.cap.max_inline_data; // the library may write another one there
+        ibv_qp *qp                      = efadv_create_qp_ex(f->md->verbs, &attr, &driver, sizeof(driver));
         if (qp != nullptr) {
             f->rma.qp  = ibv_qp_to_qp_ex(qp);
-            f->rma.put = (wanted & UCT_SRD_CAP_RDMA_WRITE) && f->rma.zcopy_max != 0 && f->rma.qp != nullptr;
-            f->rma.get = (wanted & UCT_SRD_CAP_RDMA_READ) && f->rma.zcopy_max != 0 && f->rma.qp != nullptr;
+            f->rma.put = (offer.operations & UCT_SRD_CAP_RDMA_WRITE) && f->rma.zcopy_max != 0 && f->rma.qp != nullptr;
+            f->rma.get = (offer.operations & UCT_SRD_CAP_RDMA_READ) && f->rma.zcopy_max != 0 && f->rma.qp != nullptr;
+            f->rma.inline_max = inline_write && f->rma.put ? static_cast<std::uint16_t>(inline_size) : 0;
+            iface_set_inline(f, inline_size);
             return qp;
         }
         if (errno != EOPNOTSUPP && errno != EINVAL) {
@@ -317,7 +351,6 @@ ucs_status_t open_queues(iface *f, const uct_srd_iface_config_t &c) noexcept
     attr.cap.max_recv_wr      = f->rx.queue_max;
     attr.cap.max_send_sge     = 2;
     attr.cap.max_recv_sge     = 1;
-    attr.cap.max_inline_data  = f->tx.inline_max;
     attr.qp_type              = IBV_QPT_DRIVER;
     attr.sq_sig_all           = 0; // the provider refuses 1; every request is signalled by itself
     attr.comp_mask            = IBV_QP_INIT_ATTR_PD | IBV_QP_INIT_ATTR_SEND_OPS_FLAGS;

@@ -142,6 +142,7 @@ struct iface {
         std::uint16_t per_peer   = 0;       ///< one-sided operations that one peer may have in the send queue
         std::uint16_t short_max  = 0;       ///< put.max_short
         std::uint16_t bcopy_max  = 0;       ///< put.max_bcopy, get.max_bcopy
+        std::uint16_t inline_max = 0;       ///< bytes that one inline write carries; 0: the queue pair takes none
         bool put                 = false;   ///< device and rdma-core can write
         bool get                 = false;   ///< they can read
         bool expected            = false;   ///< the user said that it will put or get
@@ -254,6 +255,9 @@ uct_iface_ops_t iface_ops() noexcept;
 uct_iface_internal_ops_t *iface_internal_ops() noexcept;
 /// One-sided operations that the queue pair was made without.
 void iface_drop_one_sided(iface *f) noexcept;
+
+/// The queue pair takes so many bytes inline. At most what the records of this interface were made for.
+void iface_set_inline(iface *f, std::uint32_t size) noexcept;
 
 // --- srd_tx.cc -----------------------------------------------------------------------------------------------------------
 /// A caller's mistake: it is named, nothing is changed.

@@ -5,7 +5,7 @@
  * Refuses to know: how a work request is built from it (srd_tx).
  *
  * The record of an inline send is its own staging buffer: header and payload are copied here and from here by the device,
- * also when they must be sent again. 64 bytes with the device's usual 32 inline bytes.
+ * also when they must be sent again. 64 bytes with the device's usual 32 inline bytes, 128 with the 80 of wide work requests.
  */
 #pragma once
 
@@ -41,13 +41,14 @@ enum class op_kind : std::uint8_t {
     control,   ///< unsequenced control message in a control buffer; not in the FIFO
     marker,    ///< posts nothing: completes a flush when it reaches the head of the FIFO
     // One-sided (srd_rma.cc): no psn, no header; `imm` is the remote key, `length` counts the times it was posted again.
+    put_inline, ///< write of bytes in the record
     put_buf,   ///< write from a bounce buffer
     put_zcopy, ///< write from the user's memory
     get_buf,   ///< read into a bounce buffer, which the user unpacks
     get_zcopy, ///< read into the user's memory
 };
 
-constexpr bool is_one_sided(op_kind kind) noexcept { return kind >= op_kind::put_buf; }
+constexpr bool is_one_sided(op_kind kind) noexcept { return kind >= op_kind::put_inline; }
 /// Whether memory or a completion of the user hangs on the device's answer: cancel and destroy wait for it.
 constexpr bool holds_user(op_kind kind) noexcept { return kind == op_kind::am_zcopy || kind >= op_kind::put_zcopy; }
 
@@ -83,6 +84,11 @@ struct op {
             std::uint32_t size;     ///< bytes there; 0 = no second piece
             std::uint32_t lkey;     ///< of the second piece; one-sided: of the local memory
         } ref;
+        struct {
+            std::uint64_t address;  ///< the remote memory
+            std::uint32_t size;
+            std::uint32_t reserved;
+        } put;                      ///< put_inline; its bytes follow: op_put_bytes
     };
 };
 static_assert(sizeof(op) == 64, "one cache line");
@@ -96,6 +102,14 @@ constexpr std::uint32_t op_shape(op_kind kind, unsigned length) noexcept
 /// Whether it is that of an inline active message, whatever its length: not waiting, refused, cancelled or withdrawn.
 constexpr bool is_plain_inline(std::uint32_t shape) noexcept { return shape >> 16 == op_shape(op_kind::am_inline, 0) >> 16; }
 static_assert(offsetof(op, bytes) == 32);
+
+/// What a record needs besides the bytes of an inline write.
+inline constexpr std::size_t op_put_overhead = sizeof(op::put);
+/// Those bytes: not a member, which the compiler would take for as long as it was declared.
+inline unsigned char *op_put_bytes(op *o) noexcept
+{
+    return reinterpret_cast<unsigned char *>(o) + offsetof(op, put) + op_put_overhead;
+}
 
 /// Records of one size, allocated in chunks that are freed together. Get and put are a load and a store.
 /// Under the address sanitizer a free record may not be touched, except for its link and the one that top() names.

@@ -1,8 +1,8 @@
 /* One-sided operations: see srd_rma.h.
  *
  * A put or get of the user's memory is one work request with one piece; a short or buffered one goes through a bounce
- * buffer, in whose headroom a buffered get keeps the function that unpacks it. Small writes are not inline: that needs a
- * queue pair of 128-byte work requests, which older devices and rdma-core lack.
+ * buffer, in whose headroom a buffered get keeps the function that unpacks it. With a queue pair of 128-byte work requests, which older
+ * devices and rdma-core lack, a short put is an inline write, whose bytes are kept in its record.
  *
  * ibv_wr_*, not ibv_post_send: the latter refuses one-sided work requests on EFA.
  */
@@ -70,9 +70,8 @@ inline bool rma_ready(const iface *f, const ep *e, const peer *p) noexcept
     return UCS_OK;
 }
 
-/// The top record, filled in and posted. It cannot fail any more: what the device does not take waits.
-inline void rma_start(iface *f, ep *e, peer *p, op_kind kind, std::uint64_t remote, uct_rkey_t rkey, std::uint32_t size,
-                      std::uint32_t lkey, uct_completion_t *comp) noexcept
+/// The top record, whose pieces are filled in, is used and posted. It cannot fail any more: what the device does not take waits.
+inline void rma_commit(iface *f, ep *e, peer *p, op_kind kind, uct_rkey_t rkey, std::uint32_t size) noexcept
 {
     op *o                = f->ops.top();
     peer_slow *s         = const_cast<peer_slow *>(p->slow); // its own: rma_ready or rma_admit has seen to that
@@ -90,10 +89,6 @@ inline void rma_start(iface *f, ep *e, peer *p, op_kind kind, std::uint64_t remo
     o->rma_group   = g & 1;
     o->unused      = 0;
     o->ep          = e;
-    o->ref.comp    = comp;
-    o->ref.address = remote;
-    o->ref.size    = size;
-    o->ref.lkey    = lkey;
 
     f->ops.take(o);
     --f->tx.sq_free;
@@ -106,6 +101,18 @@ inline void rma_start(iface *f, ep *e, peer *p, op_kind kind, std::uint64_t remo
     if (rma_post(f, p, o) != 0) [[unlikely]] {
         tx_post_deferred(f, o);
     }
+}
+
+/// An operation with one piece of local memory.
+inline void rma_start(iface *f, ep *e, peer *p, op_kind kind, std::uint64_t remote, uct_rkey_t rkey, std::uint32_t size,
+                      std::uint32_t lkey, uct_completion_t *comp) noexcept
+{
+    op *o          = f->ops.top();
+    o->ref.comp    = comp;
+    o->ref.address = remote;
+    o->ref.size    = size;
+    o->ref.lkey    = lkey;
+    rma_commit(f, e, p, kind, rkey, size);
 }
 
 inline bool iov_is_one(const uct_iov_t *iov, size_t iovcnt) noexcept
@@ -163,6 +170,24 @@ inline void rma_start_buf(iface *f, ep *e, peer *p, op_kind kind, tx_buf *buf, s
     rma_start(f, e, p, kind, remote, rkey, size, buf->lkey, comp);
 }
 
+/// A short write that needs neither a buffer nor a read of memory by the device.
+inline ucs_status_t rma_put_inline(iface *f, ep *e, peer *p, const void *buffer, unsigned length, std::uint64_t remote,
+                                   uct_rkey_t rkey) noexcept
+{
+    if (!rma_ready(f, e, p)) [[unlikely]] {
+        const ucs_status_t status = rma_admit(f, e, p);
+        if (status != UCS_OK) {
+            return status;
+        }
+    }
+    op *o          = f->ops.top();
+    o->put.address = remote;
+    o->put.size    = length;
+    base::copy_small(op_put_bytes(o), buffer, length);
+    rma_commit(f, e, p, op_kind::put_inline, rkey, length);
+    return UCS_OK;
+}
+
 /// The target's device has no address handle for us: the hello makes it create one. False: often enough.
 bool rma_unknown(iface *f, op *o) noexcept
 {
@@ -187,7 +212,16 @@ bool rma_unknown(iface *f, op *o) noexcept
 
 int rma_post(iface *f, const peer *p, const op *o) noexcept
 {
-    ibv_qp_ex *qp             = f->rma.qp;
+    ibv_qp_ex *qp = f->rma.qp;
+    if (o->kind == op_kind::put_inline) {
+        ibv_wr_start(qp);
+        qp->wr_id    = reinterpret_cast<std::uintptr_t>(o);
+        qp->wr_flags = IBV_SEND_SIGNALED;
+        ibv_wr_rdma_write(qp, o->imm, o->put.address);
+        ibv_wr_set_ud_addr(qp, p->ah, p->qpn, p->qkey);
+        ibv_wr_set_inline_data(qp, op_put_bytes(const_cast<op *>(o)), o->put.size); // verbs takes it without const
+        return ibv_wr_complete(qp);
+    }
     const std::uint64_t local = is_buffered(o->kind) ? reinterpret_cast<std::uintptr_t>(o->ref.buf->payload) : o->ref.local;
 
     ibv_wr_start(qp);
@@ -205,10 +239,9 @@ int rma_post(iface *f, const peer *p, const op *o) noexcept
 
 void rma_finish(iface *f, op *o, ucs_status_t status) noexcept
 {
-    uct_completion_t *comp = o->ref.comp;
-    const bool cancelled   = o->cancelled;
-    const bool counted     = holds_user(o->kind);
-    ep *e                  = o->ep;
+    const bool cancelled = o->cancelled;
+    const bool counted   = holds_user(o->kind);
+    ep *e                = o->ep;
 
     --f->peers.slow_get(o->owner)->rma_count[o->rma_group]; // RMA-1; it has one while the sum is not 0
     if (is_buffered(o->kind)) {
@@ -220,10 +253,11 @@ void rma_finish(iface *f, op *o, ucs_status_t status) noexcept
         }
         tx_buf_put(f, buf);
     }
-    o->ref.comp = nullptr;
     if (!counted) {
         return;
     }
+    uct_completion_t *comp = o->ref.comp;
+    o->ref.comp            = nullptr;
     complete_user(comp, cancelled && status != UCS_OK ? UCS_ERR_CANCELED : status);
     if (cancelled && e != nullptr && o->ep == e) [[unlikely]] { // the callback may have destroyed the endpoint
         cancel_step(f, e);
@@ -409,6 +443,9 @@ extern "C" ucs_status_t uct_srd_ep_put_short(uct_ep_h tl_ep, const void *buffer,
     }
     if (length > f->rma.short_max) [[unlikely]] {
         return tx_invalid_length("a short put", length, f->rma.short_max);
+    }
+    if (length <= f->rma.inline_max) {
+        return rma_put_inline(f, e, e->owner, buffer, length, remote, rkey);
     }
     const ucs_status_t status = rma_admit_buf(f, e, e->owner, buf);
     if (status != UCS_OK) [[unlikely]] {

@@ -14,7 +14,14 @@
 #include <new>
 #include <type_traits>
 
-#ifdef __SANITIZE_ADDRESS__
+#if defined(__SANITIZE_ADDRESS__)
+#define SRD_HIDES_ELEMENTS
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define SRD_HIDES_ELEMENTS
+#endif
+#endif
+#ifdef SRD_HIDES_ELEMENTS
 #include <sanitizer/asan_interface.h>
 #endif
 
@@ -52,7 +59,7 @@ public:
     void give(Element *element) noexcept
     {
         --taken_count_;
-#ifdef __SANITIZE_ADDRESS__
+#ifdef SRD_HIDES_ELEMENTS
         __asan_poison_memory_region(element, sizeof(Element));
 #else
         free_ = new (element) link{free_};
@@ -86,7 +93,7 @@ private:
 
     static void unhide([[maybe_unused]] void *memory, [[maybe_unused]] std::size_t size) noexcept
     {
-#ifdef __SANITIZE_ADDRESS__
+#ifdef SRD_HIDES_ELEMENTS
         __asan_unpoison_memory_region(memory, size);
 #endif
     }

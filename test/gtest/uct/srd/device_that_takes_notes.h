@@ -15,6 +15,7 @@ inline uct_srd_md_t md_of_a_device_that_writes()
 {
     uct_srd_md_t md{};
     md.attr.inline_size      = 32;
+    md.attr.inline_size_wide = 80; // used after use_wide_requests()
     md.attr.max_message_size = 8928;
     md.attr.max_rdma_size    = 1u << 20;
     md.attr.max_sq_wr        = 256;
@@ -40,6 +41,7 @@ struct request {
     std::uint64_t remote, local;
     std::uint32_t size, lkey, imm;
     op *record;
+    std::vector<unsigned char> inlined{}; ///< of a one-sided one, whose local memory is not named then
 };
 
 /// What the two ways of posting write down. Verbs gives an operation no argument of ours.
@@ -87,6 +89,11 @@ public:
             r.local    = local;
             r.size     = size;
         };
+        qp_.wr_set_inline_data     = [](ibv_qp_ex *, void *bytes, std::size_t size) {
+            request &r = device_of_test->open;
+            r.size     = static_cast<std::uint32_t>(size);
+            r.inlined.assign(static_cast<unsigned char *>(bytes), static_cast<unsigned char *>(bytes) + size);
+        };
         qp_.wr_complete            = [](ibv_qp_ex *qp) {
             device &d     = *device_of_test;
             d.open.record = reinterpret_cast<op *>(qp->wr_id);
@@ -122,6 +129,13 @@ public:
     {
         p_->state = peer_state::open;
         ASSERT_TRUE(p_->tx.credit(base::seq32(0), base::seq32(16)));
+    }
+
+    /// As opening its queues does where device and library have work requests of 128 bytes.
+    void use_wide_requests()
+    {
+        iface_set_inline(f_.get(), md_.attr.inline_size_wide);
+        f_->rma.inline_max = static_cast<std::uint16_t>(md_.attr.inline_size_wide);
     }
 
     ucs_status_t put_short(ep &e, unsigned size = 8) { return uct_srd_ep_put_short(&e.super.super, memory_, size, 0x1000, 5); }

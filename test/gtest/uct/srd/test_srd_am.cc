@@ -117,4 +117,28 @@ TEST_F(srd_am, short_to_a_peer_that_has_not_answered_has_the_long_header)
     EXPECT_FALSE(is_inline());
 }
 
+TEST_F(srd_am, short_fills_a_wide_request)
+{
+    use_wide_requests();
+    ASSERT_EQ(send(44), UCS_OK); // 4 + 8 + 44: short_size, 64 in this test, is less than the 80 bytes
+    expect_message(wire::index_size, 44);
+    EXPECT_TRUE(is_inline());
+    ASSERT_EQ(send(56), UCS_OK);
+    expect_message(wire::index_size, 56);
+    EXPECT_TRUE(is_inline());
+    EXPECT_EQ(send(57), UCS_ERR_INVALID_PARAM);
+    owe_credits();
+    ASSERT_EQ(send(56), UCS_OK); // 12 + 8 + 56
+    expect_message(credit_header, 56);
+    EXPECT_TRUE(is_inline());
+    p_->state = peer_state::fresh;
+    p_->tx.hold();
+    ASSERT_EQ(send(24), UCS_OK); // 48 + 8 + 24: so does a first message
+    EXPECT_EQ(device_.got.back().size, 80u);
+    EXPECT_TRUE(is_inline());
+    complete_all();
+    EXPECT_TRUE(p_->tx.empty());
+    EXPECT_EQ(f_->tx.sq_free, 16u);
+}
+
 } // namespace

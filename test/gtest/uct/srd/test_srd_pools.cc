@@ -2,6 +2,7 @@
 #include "uct/srd/srd_ah.h"
 #include "uct/srd/srd_buf.h"
 #include "uct/srd/srd_op.h"
+#include "uct/srd/srd_slab.h"
 
 #include <gtest/gtest.h>
 
@@ -111,6 +112,48 @@ TEST(srd_op, wide_inline_size_makes_room_behind_the_record)
 
     const auto gap = reinterpret_cast<std::uintptr_t>(a < b ? b : a) - reinterpret_cast<std::uintptr_t>(a < b ? a : b);
     EXPECT_GE(gap, offsetof(op, bytes) + 80);
+}
+
+TEST(srd_op, wide_inline_writes_fit_into_two_cache_lines)
+{
+    op_pool pool(80 + op_put_overhead);
+    op *a = pool.get();
+    op *b = pool.get();
+
+    const auto gap = reinterpret_cast<std::uintptr_t>(a < b ? b : a) - reinterpret_cast<std::uintptr_t>(a < b ? a : b);
+    EXPECT_EQ(gap, 128u);
+    EXPECT_EQ(op_put_bytes(a) + 80, reinterpret_cast<unsigned char *>(a) + 128);
+}
+
+struct small {
+    std::uint64_t words[4] = {1, 2, 3, 4};
+};
+
+TEST(srd_slab, elements_are_new_apart_and_never_across_two_lines)
+{
+    slab<small, 8> pool;
+    std::set<small *> seen;
+
+    for (int i = 0; i < 20; ++i) {
+        small *one = pool.take();
+        ASSERT_NE(one, nullptr);
+        EXPECT_EQ(one->words[0] + one->words[3], 5u);
+        EXPECT_EQ(reinterpret_cast<std::uintptr_t>(one) % sizeof(small), 0u);
+        EXPECT_TRUE(seen.insert(one).second);
+        one->words[0] = one->words[3] = 77;
+    }
+    EXPECT_EQ(pool.taken(), 20u);
+    for (small *one : seen) {
+        pool.give(one);
+    }
+    EXPECT_EQ(pool.taken(), 0u);
+    small *again = pool.take();
+    EXPECT_EQ(again->words[0] + again->words[3], 5u); // as if new
+#ifdef SRD_HIDES_ELEMENTS
+    EXPECT_EQ(seen.count(again), 0u); // what was given back stays hidden
+#else
+    EXPECT_EQ(seen.count(again), 1u);
+#endif
 }
 
 TEST(srd_buf, grow_hands_out_aligned_elements_up_to_the_bound)

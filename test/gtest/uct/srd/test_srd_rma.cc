@@ -68,6 +68,101 @@ TEST_F(srd_rma, put_short_writes_a_copy)
     EXPECT_TRUE(p_->tx.empty());
 }
 
+TEST_F(srd_rma, put_short_is_an_inline_write_where_the_queue_pair_takes_one)
+{
+    use_wide_requests();
+    const tx_buf *first = f_->tx.bufs;
+    for (unsigned i = 0; i < sizeof(memory_); ++i) {
+        memory_[i] = static_cast<unsigned char>(i + 1);
+    }
+    ASSERT_EQ(put_short(e_, 64), UCS_OK);
+    ASSERT_EQ(device_.got.size(), 1u);
+    const request &r = device_.got[0];
+    EXPECT_TRUE(r.one_sided && !r.read);
+    EXPECT_EQ(r.inlined, std::vector<unsigned char>(memory_, memory_ + 64));
+    EXPECT_EQ(r.rkey, 5u);
+    EXPECT_EQ(r.remote, 0x1000u);
+    EXPECT_EQ(r.local, 0u);
+    EXPECT_EQ(f_->tx.bufs, first); // no bounce buffer
+    EXPECT_EQ(outstanding(), 1u);
+    complete_all();
+    EXPECT_EQ(outstanding(), 0u);
+    EXPECT_EQ(uct_srd_iface_flush(&f_->super.super, 0, nullptr), UCS_OK);
+    EXPECT_TRUE(p_->tx.empty());
+    EXPECT_EQ(f_->tx.bufs, first);
+}
+
+TEST_F(srd_rma, an_inline_write_is_posted_again_from_its_record)
+{
+    use_wide_requests();
+    device_.answer = ENOMEM;
+    memory_[0]     = 42;
+    ASSERT_EQ(put_short(e_, 40), UCS_OK);
+    memory_[0]     = 0; // the caller's again
+    device_.answer = 0;
+    ASSERT_TRUE(tx_repost(f_.get(), p_));
+    ASSERT_EQ(device_.got.size(), 1u);
+    EXPECT_EQ(device_.got[0].inlined.size(), 40u);
+    EXPECT_EQ(device_.got[0].inlined[0], 42);
+    complete(last(), 14); // the target does not know us: once more
+    device_.got.clear();
+    ASSERT_TRUE(tx_repost(f_.get(), p_));
+    ASSERT_EQ(device_.got.size(), 1u);
+    EXPECT_EQ(device_.got[0].inlined[0], 42);
+    EXPECT_EQ(device_.got[0].remote, 0x1000u);
+    complete_all();
+    EXPECT_EQ(outstanding(), 0u);
+}
+
+TEST_F(srd_rma, inline_writes_end_with_their_peer)
+{
+    use_wide_requests();
+    ASSERT_EQ(put_short(e_), UCS_OK); // the device has it
+    device_.answer = ENOMEM;
+    ASSERT_EQ(put_short(e_), UCS_OK); // this one waits
+    op *held        = last();
+    tx_buf *first   = f_->tx.bufs;
+    peer_fail(f_.get(), p_, UCS_ERR_CONNECTION_RESET, "gone", "a test", 9);
+    EXPECT_EQ(outstanding(), 1u);
+    complete(held, 9);
+    EXPECT_EQ(outstanding(), 0u);
+    EXPECT_TRUE(p_->tx.empty());
+    EXPECT_EQ(f_->tx.outstanding, 0u);
+    EXPECT_EQ(f_->tx.bufs, first);
+}
+
+TEST_F(srd_rma, a_refused_post_that_finds_no_memory_says_so)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    GTEST_SKIP() << "the sanitizer's allocator ends the process when there is none";
+#endif
+    const auto trial = [&] { // in a process of its own: it uses up all memory
+        const rlimit none{0, 0};
+        setrlimit(RLIMIT_DATA, &none);
+        setrlimit(RLIMIT_AS, &none);
+        for (std::size_t size = 65536; size >= 16; size /= 2) {
+            void *volatile last_one; // else the compiler may leave the calls out
+            do {
+                last_one = std::malloc(size);
+            } while (last_one != nullptr);
+        }
+        while (f_->ep_slows.take() != nullptr) {
+        }
+        ep alone; // of no peer's list, so without a slow part
+        alone.super.super.iface = &f_->super.super;
+        alone.owner             = p_;
+        f_->tx.sq_free          = 0;
+        const bool put_told     = put(alone) == UCS_ERR_NO_MEMORY && alone.reasons == 0;
+        const bool am_told      = am(alone) == UCS_ERR_NO_MEMORY;
+        alone.reasons           = reason_queue;
+        const bool add_told     = uct_srd_ep_pending_add(&alone.super.super, &request_, 0) == UCS_ERR_NO_MEMORY && alone.gate == 0;
+        const bool fence_told   = uct_srd_ep_fence(&alone.super.super, 0) == UCS_ERR_NO_MEMORY && alone.fence_waits == 0;
+        const bool attach_told  = !peer_attach(p_, &alone) && p_->eps != &alone;
+        _exit(!put_told ? 1 : !am_told ? 2 : !add_told ? 3 : !fence_told ? 4 : !attach_told ? 5 : 0);
+    };
+    EXPECT_EXIT(trial(), testing::ExitedWithCode(0), "");
+}
+
 TEST_F(srd_rma, get_bcopy_unpacks_before_it_completes)
 {
     struct unpacked : told {
