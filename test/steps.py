@@ -161,6 +161,7 @@ def ci(build, install):
         judge("ucx-gtest", "--filter", "uct", limit=900, title="UCX's own tests, uct, reordering raised",
               env={"SOFTEFA_REORDER": "50"}),
         judge("ucx-gtest", "--filter", "ucp-am-tag-stream", limit=1200, title="UCX's own tests, ucp tag, am, stream"),
+        judge("ucx-gtest", "--filter", "ucp-rest", limit=900, title="UCX's own tests, the rest of ucp"),
         judge("rdma-core-tests", "--suite", "all", limit=300),
         judge("libfabric", "--iterations", "3", limit=240),
         release.fault("peer-kill", "100", DEATH_BOUND, limit=900),
