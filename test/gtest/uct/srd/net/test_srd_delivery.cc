@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <csignal>
 #include <functional>
+#include <poll.h>
 #include <string>
 #include <sys/ptrace.h>
 #include <sys/wait.h>
@@ -447,6 +448,52 @@ TEST_F(srd_delivery, flush_and_fence_cost_the_same_with_one_endpoint_and_with_a_
     for (uct_ep_h e : many) {
         ops.ep_destroy(e);
     }
+    settle();
+}
+
+// --- wakeup --------------------------------------------------------------------------------------------------------------------
+
+TEST_F(srd_delivery, the_descriptor_is_readable_from_the_event_until_the_interface_is_armed_again)
+{
+    fuzz::options sleeps;
+    sleeps.events = true;
+    open({}, sleeps);
+    greet();
+    auto &ops          = right->handle()->ops;
+    const auto handle  = right->handle();
+    int fd             = -1;
+    ASSERT_EQ(ops.iface_event_fd_get(handle, &fd), UCS_OK);
+    const auto readable = [fd] {
+        pollfd p = {fd, POLLIN, 0};
+        return poll(&p, 1, 0) == 1;
+    };
+    const auto arm = [&](unsigned events) {
+        ucs_status_t status = UCS_ERR_BUSY;
+        for (unsigned i = 0; i < 100 && status == UCS_ERR_BUSY; ++i) {
+            status = ops.iface_event_arm(handle, events);
+            if (status == UCS_ERR_BUSY) {
+                right->progress();
+            }
+        }
+        return status;
+    };
+    ASSERT_EQ(arm(UCT_EVENT_RECV), UCS_OK);
+    EXPECT_FALSE(readable());
+    ASSERT_EQ(uct_ep_am_short(ep, 1, 0, nullptr, 0), UCS_OK);
+    net.carry(*left, 0);
+    EXPECT_TRUE(readable());
+    EXPECT_EQ(ops.iface_event_arm(handle, UCT_EVENT_RECV), UCS_ERR_BUSY); // it must be looked at first
+    right->progress();
+    EXPECT_EQ(keeper_.messages, 21u);
+    ASSERT_EQ(arm(UCT_EVENT_SEND_COMP), UCS_OK);
+    EXPECT_FALSE(readable());
+    ASSERT_EQ(uct_ep_am_short(ep, 1, 0, nullptr, 0), UCS_OK); // armed for one kind, woken by the other
+    net.carry(*left, 0);
+    EXPECT_TRUE(readable());
+    right->progress();
+    EXPECT_TRUE(readable()); // still: a program that looks later must not sleep
+    ASSERT_EQ(arm(UCT_EVENT_RECV), UCS_OK);
+    EXPECT_FALSE(readable());
     settle();
 }
 
