@@ -43,13 +43,13 @@ SPEED = (
 )
 
 
-def _one_sided(metric, verbs_test, ucx_test, verb):
+def _one_sided(metric, verb, uct_test, ucp_test):
     rows = []
     for rival in ("posix", "posix,cma"):
-        right = (rival, metric, MIB, ucx_test)
-        rows.append(_ratio("%s %s" % (verb, rival), "RDMA %s 1 MiB, verbs / UCX %s" % (verb, rival), ("verbs", metric, MIB, verbs_test), right,
+        right = (rival, metric, MIB, ucp_test)
+        rows.append(_ratio("%s %s" % (verb, rival), "RDMA %s 1 MiB, verbs / UCX %s" % (verb, rival), ("verbs", metric, MIB, verb), right,
                            "mib_s", 0.9, False))
-        rows.append(_ratio("srd %s %s" % (verb, rival), "%s 1 MiB, srd / UCX %s" % (ucx_test, rival), ("srd", metric, MIB, ucx_test), right,
+        rows.append(_ratio("srd %s %s" % (verb, rival), "the same, srd zcopy / UCX %s" % rival, ("srd", metric, MIB, uct_test), right,
                            "mib_s", None, False))
     return tuple(rows)
 
@@ -58,8 +58,8 @@ SOFTEFA = (
     _ratio("pingpong", "SEND ping-pong 8 B (ib_send_lat) / raw shared memory", _SEND_LAT, _SHM, "us", 6.0),
     _ratio("stream", "SEND stream 8 KiB (ib_send_bw) / two-copy pipeline", ("verbs", "bandwidth", 8192, "ib_send_bw"),
            ("shm", "bandwidth", 8192, "copy_stream"), "mib_s", 0.5, False),
-    *_one_sided("get", "read", "ucp_get", "read"),
-    *_one_sided("put", "write", "ucp_put_bw", "write"),
+    *_one_sided("get", "read", "get", "ucp_get"),
+    *_one_sided("put", "write", "put_bw", "ucp_put_bw"),
     _ratio("sleeping", "RDMA read of a sleeping target, p50 / futex wake and reply", ("verbs", "wake", 8, "sleeping_read"),
            ("shm", "wake", 8, "futex_reply"), "us", 2.0),
     _ratio("poll", "empty poll, 64 QPs / 1 QP", ("verbs", "poll 64", 8, "poll"), ("verbs", "poll 1", 8, "poll"), "us", 1.2),

@@ -124,11 +124,11 @@ def softefa_cases():
             Case("verbs", "bandwidth", "ib_send_bw", 8192, "ib_send_bw"),
             Case("shm", "bandwidth", "copy_stream", 8192, "shm_reference"),
             Case("verbs", "get", "read", mib, "verbs_probe"),
-            Case("srd", "get", "ucp_get", mib, "ucx"),
+            Case("srd", "get", "get", mib, "ucx", "zcopy"),  # of UCT: UCP emulates gets where the transport cannot put
             Case("posix", "get", "ucp_get", mib, "ucx"),
             Case("posix,cma", "get", "ucp_get", mib, "ucx"),
             Case("verbs", "put", "write", mib, "verbs_probe"),
-            Case("srd", "put", "ucp_put_bw", mib, "ucx", needs_write=True),
+            Case("srd", "put", "put_bw", mib, "ucx", "zcopy", needs_write=True),
             Case("posix", "put", "ucp_put_bw", mib, "ucx"),
             Case("posix,cma", "put", "ucp_put_bw", mib, "ucx"),
             Case("verbs", "wake", "sleeping_read", 8, "verbs_probe"),

@@ -123,7 +123,8 @@ class SoftefaVerdicts(unittest.TestCase):
 
     def entries(self, **change):
         times = {"ib_send_lat": 0.25, "shm_pingpong": 0.05, "ib_send_bw": 1.0, "copy_stream": 0.6, "read": 100.0, "write": 100.0,
-                 "ucp_get": 95.0, "ucp_put_bw": 95.0, "sleeping_read": 30.0, "futex_reply": 20.0, "poll": 0.05, "turn": 0.5, "idle": 0.0}
+                 "get": 95.0, "put_bw": 95.0, "ucp_get": 95.0, "ucp_put_bw": 95.0,
+                 "sleeping_read": 30.0, "futex_reply": 20.0, "poll": 0.05, "turn": 0.5, "idle": 0.0}
         times.update(change)
         found = []
         for case in cases.softefa_cases():
