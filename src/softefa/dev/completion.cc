@@ -48,23 +48,6 @@ bool ring_has_room(cq &c) noexcept
     return c.produced - c.believed < c.entries;
 }
 
-void store(cq &c, const cqe_bytes &entry) noexcept
-{
-    const bool    phase = ((c.produced / c.entries) & 1) == 0; // first lap writes 1
-    std::uint8_t *place = c.ring + (c.produced & (c.entries - 1)) * c.entry_size;
-    auto         *words = reinterpret_cast<std::uint64_t *>(place);
-
-    words[1] = entry.words[1];
-    if (c.entry_size == 32) {
-        words[2] = entry.words[2];
-        words[3] = entry.words[3];
-    }
-    tsan_published(&c);
-    const std::uint64_t first = phase ? entry.words[0] | wqe::cqe_phase : entry.words[0];
-    reinterpret_cast<std::atomic<std::uint64_t> *>(place)->store(first, std::memory_order_release);
-    ++c.produced;
-}
-
 /// As a device that has no room beside its rings: the entry is lost, the CQ takes no other, and the application is told.
 void overrun(cq &c) noexcept
 {
@@ -105,13 +88,10 @@ bool async_write(const context &c, async_event type, std::uint64_t element) noex
     return written;
 }
 
-bool cq_has_room(cq &c, unsigned count) noexcept
+bool cq_has_room_now(cq &c, unsigned count) noexcept
 {
-    const std::uint64_t limit = std::uint64_t{c.entries} + c.overflow_room;
-    if (c.produced - c.believed + c.overflow_count + c.reserved + count <= limit) [[likely]]
-        return true;
     refresh(c);
-    return c.produced - c.believed + c.overflow_count + c.reserved + count <= limit;
+    return c.produced - c.believed + c.overflow_count + c.reserved + count <= std::uint64_t{c.entries} + c.overflow_room;
 }
 
 void op_failed(const op &o, wire::efa_status status) noexcept
@@ -125,7 +105,7 @@ void op_failed(const op &o, wire::efa_status status) noexcept
         record(record_kind::work_error, o.owner->device, o.owner->qpn, o.dst_qpn, static_cast<unsigned>(status), o.request_id, o.rkey);
 }
 
-void cq_write(cq &c, const cqe_bytes &entry) noexcept
+void cq_write_uncommon(cq &c, const cqe_bytes &entry) noexcept
 {
     if (engine().record_data) [[unlikely]]
         record(record_kind::cqe, c.owner->device, wqe::cqe_qpn(entry.words[0]), 0, wqe::cqe_status(entry.words[0]), wqe::cqe_req_id(entry.words[0]),
@@ -137,7 +117,7 @@ void cq_write(cq &c, const cqe_bytes &entry) noexcept
     if (c.overflow_count != 0) [[unlikely]]
         cq_drain_overflow(c); // room in the ring may be what cq_has_room() counted on
     if (c.overflow_count == 0 && ring_has_room(c)) [[likely]] {
-        store(c, entry);
+        cq_store(c, entry);
     } else if (engine().cq_overrun_is_error) {
         overrun(c);
     } else if (c.overflow_count < c.overflow_room) {
@@ -156,7 +136,7 @@ bool cq_drain_overflow(cq &c) noexcept
 {
     bool moved = false;
     while (c.overflow_count != 0 && ring_has_room(c)) {
-        store(c, c.overflow[c.overflow_head]);
+        cq_store(c, c.overflow[c.overflow_head]);
         c.overflow_head = (c.overflow_head + 1) % c.overflow_room;
         moved           = true;
         if (--c.overflow_count == 0)

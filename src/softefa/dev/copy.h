@@ -13,6 +13,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 namespace softefa::dev {
 
@@ -20,5 +21,22 @@ namespace softefa::dev {
 bool copy_from_application(int file, std::uint64_t offset, const void *application, std::size_t size) noexcept;
 /// File to application.
 bool copy_to_application(void *application, int file, std::uint64_t offset, std::size_t size) noexcept;
+
+/// memcpy; short messages without a call.
+inline void copy_payload(std::uint8_t *to, const std::uint8_t *from, std::size_t size) noexcept
+{
+    if (size > 16) {
+        std::memcpy(to, from, size);
+    } else if (size >= 8) { // the two halves may overlap
+        std::uint64_t first, last;
+        std::memcpy(&first, from, 8);
+        std::memcpy(&last, from + size - 8, 8);
+        std::memcpy(to, &first, 8);
+        std::memcpy(to + size - 8, &last, 8);
+    } else {
+        for (std::size_t i = 0; i < size; ++i)
+            to[i] = from[i];
+    }
+}
 
 } // namespace softefa::dev

@@ -48,25 +48,13 @@ void requester_answer(link &l, const wire::ack &a) noexcept
     requester_ack(l, a);
 }
 
-/// One record for the responder, counted for the device that it is for.
-void serve_record(link &l, const wire::header &h, const std::uint8_t *payload) noexcept
-{
-    engine_state    &e = engine();
-    device_counters &n = counters_of(h.dst_device);
-    ++n.rx_packets;
-    n.rx_packet_bytes += h.payload_size;
-    if (e.record_data) [[unlikely]]
-        record(record_kind::pdu_in, h.dst_device, h.dst_qpn, h.src_qpn, 0, std::uint64_t{static_cast<unsigned>(h.kind)} << 32 | h.payload_size, h.op);
-    responder_record(l, h, payload);
-}
-
 bool run_acks(engine_state &e, link &l) noexcept
 {
     fabric::ack_rx &in = l.channel->acks_in;
     wire::ack       a, b;
     unsigned        done = 0;
     while (done < limits::acks_per_run && (!l.failed || l.lingers) && in.peek(a)) {
-        if (e.reorder != 0 && e.random.chance(e.reorder) && in.peek(b, 1)) [[unlikely]] {
+        if (swap_due(e) && in.peek(b, 1)) [[unlikely]] {
             requester_answer(l, b);
             ++e.counters[0].reorders;
             ++done;
@@ -123,14 +111,13 @@ bool run_records(engine_state &e, link &l) noexcept
                 link_fail(l, bad_position);
             break;
         }
-        if (e.reorder != 0 && e.random.chance(e.reorder) && swappable(h) && in.peek_next(h, next) == outcome::record &&
-            swappable(next)) [[unlikely]] {
+        if (swap_due(e) && swappable(h) && in.peek_next(h, next) == outcome::record && swappable(next)) [[unlikely]] {
             if (!in.claim(h, &next)) [[unlikely]] {
                 link_given_up(l);
                 break;
             }
-            serve_record(l, next, in.payload_next(h));
-            serve_record(l, h, in.payload());
+            responder_record(l, next, in.payload_next(h));
+            responder_record(l, h, in.payload());
             in.advance(h);
             in.advance(next);
             bytes += next.payload_size;
@@ -142,7 +129,7 @@ bool run_records(engine_state &e, link &l) noexcept
                 break;
             }
             SOFTEFA_POINT(record_claimed);
-            serve_record(l, h, in.payload());
+            responder_record(l, h, in.payload());
             in.advance(h);
             ++done;
         }
@@ -160,9 +147,9 @@ bool engine_run_link(link &l) noexcept
 {
     engine_state &e     = engine();
     bool          moved = false;
-    if (!l.failed && l.channel->has_input()) {
+    if (!l.failed) {
         // Completion and receive completion have no order either.
-        if (e.reorder != 0 && e.random.chance(e.reorder)) [[unlikely]]
+        if (swap_due(e)) [[unlikely]]
             moved = run_records(e, l) | run_acks(e, l);
         else
             moved = run_acks(e, l) | run_records(e, l);
@@ -187,11 +174,12 @@ bool engine_run_link(link &l) noexcept
     return moved;
 }
 
+namespace {
+
 /// CH-1: records first, one full fence, then the park words.
-void engine_flush_wakes() noexcept
+[[gnu::noinline]] void wake_touched(engine_state &e) noexcept
 {
-    engine_state &e      = engine();
-    bool          fenced = false;
+    bool fenced = false;
     for (unsigned i = 0; i < e.touched_count; ++i) {
         link &l = *e.touched[i];
         l.tx_touched = false;
@@ -209,7 +197,18 @@ void engine_flush_wakes() noexcept
     }
 }
 
-namespace {
+/// Every release of the lock does it.
+inline void flush_wakes(engine_state &e) noexcept
+{
+    if (e.touched_count != 0 || e.resolve_wanted)
+        wake_touched(e);
+}
+
+/// Whether a pass can find anything to do at a link.
+inline bool link_calls(const link &l) noexcept
+{
+    return (l.channel->has_input() && (!l.failed || l.lingers)) || l.has_work() || l.rx_touched;
+}
 
 /// ENG-3: behind a pass that the application made. Peers wake the helper for what they send; for the next step of what the process sends to
 /// itself, and for a pause that has begun, there is only this.
@@ -225,11 +224,23 @@ void keep_served(const engine_state &e, bool moved) noexcept
 
 } // namespace
 
-engine_state &engine() noexcept
+constinit engine_state engine_instance;
+
+bool swap_draw(engine_state &e) noexcept
 {
-    static constinit engine_state state;
-    return state;
+    if (e.reorder == 0)
+        return false; // the counter wrapped
+    e.swap_in = 1;
+    if (e.reorder > 65536 / 4) {
+        while (!e.random.chance(e.reorder))
+            ++e.swap_in;
+    } else {
+        e.swap_in += e.random.below(2 * 65536 / e.reorder - 1); // uniform, and 1 / chance on average
+    }
+    return true;
 }
+
+void engine_flush_wakes() noexcept { flush_wakes(engine()); }
 
 bool engine_run() noexcept
 {
@@ -239,13 +250,12 @@ bool engine_run() noexcept
     if (e.has_timers() && (++e.timer_skip % timer_polls == 0)) [[unlikely]]
         moved |= requester_timers(base::clock_now_ns());
     for (unsigned i = 0; i < e.link_count; ++i)
-        if (e.links[i] != nullptr)
+        if (e.links[i] != nullptr && link_calls(*e.links[i]))
             moved |= engine_run_link(*e.links[i]);
     if (e.cq_overflowing != 0) [[unlikely]]
         objects().cqs.for_each([&](cq &c) { moved |= c.overflow_count != 0 && cq_drain_overflow(c); });
     if (e.events_owed != 0) [[unlikely]]
         cq_settle_events();
-    engine_flush_wakes();
     return moved;
 }
 
@@ -256,10 +266,11 @@ bool engine_try_lock() noexcept
     return e.lock.load(std::memory_order_seq_cst) == 0 && e.lock.exchange(1, std::memory_order_seq_cst) == 0;
 }
 
-void engine_unlock() noexcept
+namespace {
+
+/// Does what others left behind, as often as it may, and unlocks.
+[[gnu::noinline]] void unlock_and_combine(engine_state &e) noexcept
 {
-    engine_state &e = engine();
-    engine_flush_wakes();
     for (unsigned round = 0;; ++round) {
         const bool again = e.again.load(std::memory_order_relaxed) != 0;
         const bool last  = again && round >= limits::combine_rounds;
@@ -270,10 +281,25 @@ void engine_unlock() noexcept
             e.again.store(0, std::memory_order_relaxed);
             keep_served(e, engine_run());
         }
+        flush_wakes(e);
         e.lock.store(0, std::memory_order_seq_cst);
         if (last || e.again.load(std::memory_order_seq_cst) == 0 || !engine_try_lock()) [[likely]]
             return;
     }
+}
+
+} // namespace
+
+void engine_unlock() noexcept
+{
+    engine_state &e = engine();
+    if (e.again.load(std::memory_order_relaxed) == 0) [[likely]] {
+        flush_wakes(e);
+        e.lock.store(0, std::memory_order_seq_cst);
+        if (e.again.load(std::memory_order_seq_cst) == 0 || !engine_try_lock()) [[likely]]
+            return;
+    }
+    unlock_and_combine(e);
 }
 
 engine_guard::engine_guard() noexcept
@@ -309,6 +335,15 @@ namespace {
 void engine_draw_queue_swap(engine_state &e) noexcept
 {
     e.queues_swap_in = e.reorder != 0 ? 1 + e.random.below(2 * 65536 / e.reorder) : 0; // as often as pairs are swapped, on average
+}
+
+void engine_posted_recv(handle h) noexcept
+{
+    // A receive lets nothing move that waits in this process: a sender that found none asks again by itself. Only a QP in error takes it at once.
+    std::atomic_thread_fence(std::memory_order_seq_cst); // the doorbell before, the state behind: qp_modify() does the opposite
+    qp *q = objects().qps.find(h);
+    if (q != nullptr && std::atomic_ref(q->state).load(std::memory_order_relaxed) == qp_state::error) [[unlikely]]
+        engine_posted(h);
 }
 
 void engine_posted(handle h) noexcept

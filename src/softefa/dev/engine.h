@@ -13,6 +13,9 @@ namespace softefa::dev {
 /// After the provider's post: `qp` has a new doorbell value.
 void engine_posted(handle qp) noexcept;
 
+/// The same after a post to the receive queue.
+void engine_posted_recv(handle qp) noexcept;
+
 /// Before the provider's poll of `cq`: moves arrived messages, acknowledgements and posted work.
 void engine_poll(handle cq) noexcept;
 

@@ -17,6 +17,7 @@
 #include "softefa/dev/objects.h"
 #include "softefa/dev/rude.h"
 #include "softefa/dev/record.h"
+#include "softefa/dev/wqe.h"
 #include "softefa/fabric/channel.h"
 
 namespace softefa::dev {
@@ -78,6 +79,7 @@ struct engine_state {
     op_list       parked; ///< destination being looked up
     std::uint32_t op_generation = 0;
     std::uint32_t reorder = 0;       ///< chance per 65536; 0 = off
+    std::uint32_t swap_in = 0;       ///< questions until swap_due() says yes; wraps
     std::uint32_t queues_swap_in = 0; ///< posts until receive queues are served before a send queue once; 0 = never
     bool          posts_held = false;  ///< fetched work goes through requester_submit_rudely()
     bool          wire_modelled = false;
@@ -110,7 +112,16 @@ struct engine_state {
 };
 static_assert(limits::qps / 64 <= 64);
 
-engine_state &engine() noexcept;
+extern engine_state engine_instance; ///< in engine.cc; named by engine() alone
+inline engine_state &engine() noexcept { return engine_instance; }
+
+/// Draws when swap_due() next says yes; what it says now.
+bool swap_draw(engine_state &e) noexcept;
+/// Whether a pair is to be swapped now: as often as SOFTEFA_REORDER says. Drawn as a distance, so that a question costs a subtraction.
+inline bool swap_due(engine_state &e) noexcept
+{
+    return --e.swap_in == 0 && swap_draw(e);
+}
 
 /// Scope of the engine lock for slow paths: waits (the holder is another thread), then behaves like any holder on release.
 class engine_guard {
@@ -126,10 +137,10 @@ void engine_unlock() noexcept; ///< does what others left behind, then unlocks
 bool engine_run() noexcept;
 /// The part of a pass that concerns one link.
 bool engine_run_link(link &l) noexcept;
+/// CH-1: after records were published, where the lock is not released next.
+void engine_flush_wakes() noexcept;
 /// When receive queue work next overtakes send queue work.
 void engine_draw_queue_swap(engine_state &e) noexcept;
-/// CH-1: after records were published; every release of the lock does it.
-void engine_flush_wakes() noexcept;
 
 inline void qp_mark_dirty(const qp &q) noexcept // any thread
 {
@@ -182,8 +193,16 @@ bool responder_reads(link &l) noexcept;            ///< sends data of reads aske
 void responder_flush_qp(qp &q) noexcept;           ///< QP in error: posted receives end as flushed
 
 // --- completion.cc
-bool cq_has_room(cq &c, unsigned count = 1) noexcept; ///< for more entries beyond those reserved
-void cq_write(cq &c, const cqe_bytes &entry) noexcept;
+bool cq_has_room_now(cq &c, unsigned count) noexcept; ///< looks at what the application consumed
+/// For more entries beyond those reserved.
+inline bool cq_has_room(cq &c, unsigned count = 1) noexcept
+{
+    if (c.produced - c.believed + c.overflow_count + c.reserved + count <= std::uint64_t{c.entries} + c.overflow_room) [[likely]]
+        return true;
+    return cq_has_room_now(c, count);
+}
+inline void cq_write(cq &c, const cqe_bytes &entry) noexcept;
+void cq_write_uncommon(cq &c, const cqe_bytes &entry) noexcept;
 bool cq_drain_overflow(cq &c) noexcept;
 void cq_settle_events() noexcept;                  ///< writes event records that did not fit before
 bool cq_has_unconsumed(cq &c) noexcept;
@@ -196,8 +215,17 @@ bool async_write(const context &c, async_event type, std::uint64_t element) noex
 
 // --- shared checks
 /// The bytes of a registration that [address, address + length) names, or null. `access`: IBV_ACCESS_* that must all be there.
-std::uint8_t *mr_translate(std::uint32_t key, std::uint32_t key_mask, const pd *domain, std::uint64_t address, std::uint64_t length,
-                           std::uint32_t access) noexcept;
+inline std::uint8_t *mr_translate(std::uint32_t key, std::uint32_t key_mask, const pd *domain, std::uint64_t address, std::uint64_t length,
+                                  std::uint32_t access) noexcept
+{
+    const mr *m = objects().mrs.at(key & (limits::mrs - 1));
+    if (m == nullptr || m->rkey == 0 || ((m->rkey ^ key) & key_mask) != 0 || m->domain != domain || (m->access & access) != access) [[unlikely]]
+        return nullptr;
+    const std::uint64_t offset = address - m->iova;
+    if (offset > m->length || length > m->length - offset) [[unlikely]]
+        return nullptr;
+    return reinterpret_cast<std::uint8_t *>(m->start + offset);
+}
 inline qp *qp_find_local(unsigned device, std::uint16_t qpn) noexcept
 {
     const std::uint16_t *table = device < limits::devices ? engine().local_qps[device] : nullptr;
@@ -206,16 +234,18 @@ inline qp *qp_find_local(unsigned device, std::uint16_t qpn) noexcept
 }
 inline device_counters &counters_of(unsigned device) noexcept { return engine().counters[device % limits::devices]; }
 
-/// Publishes a record that tx.reserve() gave room for.
-inline void link_commit(link &l, const wire::header &h) noexcept
+/// Publishes a record that tx.reserve() gave room for; `fill` sets every field of its header but the commit word.
+template <class Fill> inline void link_commit(link &l, unsigned src_device, std::uint32_t payload_size, Fill &&fill) noexcept
 {
-    engine_state    &e = engine();
-    device_counters &n = counters_of(h.src_device);
+    device_counters &n = counters_of(src_device);
     ++n.tx_packets;
-    n.tx_packet_bytes += h.payload_size;
-    if (e.record_data) [[unlikely]]
-        record(record_kind::pdu_out, h.src_device, h.src_qpn, h.dst_qpn, 0, std::uint64_t{static_cast<unsigned>(h.kind)} << 32 | h.payload_size, h.op);
-    l.channel->tx.commit(h);
+    n.tx_packet_bytes += payload_size;
+    if (engine().record_data) [[unlikely]] {
+        wire::header h;
+        fill(h);
+        record(record_kind::pdu_out, src_device, h.src_qpn, h.dst_qpn, 0, std::uint64_t{static_cast<unsigned>(h.kind)} << 32 | payload_size, h.op);
+    }
+    l.channel->tx.commit_in_place(payload_size, fill);
     link_touch(l);
 }
 
@@ -230,6 +260,32 @@ inline void tsan_observed(cq *c) noexcept { __tsan_acquire(c); }
 inline void tsan_published(cq *) noexcept {}
 inline void tsan_observed(cq *) noexcept {}
 #endif
+
+/// CQ-1
+inline void cq_store(cq &c, const cqe_bytes &entry) noexcept
+{
+    const bool    phase = (c.produced & c.entries) == 0; // a power of two: the bit is the parity of the lap; the first lap writes 1
+    std::uint8_t *place = c.ring + (c.produced & (c.entries - 1)) * c.entry_size;
+    auto         *words = reinterpret_cast<std::uint64_t *>(place);
+
+    words[1] = entry.words[1];
+    if (c.entry_size == 32) {
+        words[2] = entry.words[2];
+        words[3] = entry.words[3];
+    }
+    tsan_published(&c);
+    const std::uint64_t first = phase ? entry.words[0] | wqe::cqe_phase : entry.words[0];
+    reinterpret_cast<std::atomic<std::uint64_t> *>(place)->store(first, std::memory_order_release);
+    ++c.produced;
+}
+
+inline void cq_write(cq &c, const cqe_bytes &entry) noexcept
+{
+    if (!(c.armed | c.failed | engine().record_data) && c.overflow_count == 0 && c.produced - c.believed < c.entries) [[likely]]
+        cq_store(c, entry);
+    else
+        cq_write_uncommon(c, entry);
+}
 
 inline constexpr std::uint32_t access_local_write = 1, access_remote_write = 2, access_remote_read = 4;
 inline constexpr std::uint32_t lkey_mask = 0xffffff, rkey_mask = 0xffffffff;

@@ -105,6 +105,7 @@ status fabric_start() noexcept
     e.reorder      = s.reorder_per_65536;
     e.cq_overrun_is_error = s.cq_overrun != 0;
     e.random       = base::rng(s.seed);
+    (void)swap_draw(e);
     e.rnr_pause_ns = s.rnr_timer_us * 1000ull;
     engine_draw_queue_swap(e);
     e.rude.init(s.rude, s.seed);

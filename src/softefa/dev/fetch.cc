@@ -18,7 +18,6 @@ constexpr std::uint32_t cap_rdma_read = 1u << 0, cap_rdma_write = 1u << 5;
 /// Shape and limits of a WQE; fills the op. Anything but ok ends it.
 efa_status decode_data(qp &q, op &o, const wqe::meta &m, const std::uint8_t *w) noexcept
 {
-    const device_limits &limit = device_limits_get();
     if (!m.well_formed)
         return efa_status::qp_internal;
     o.is_inline = m.is_inline;
@@ -28,7 +27,10 @@ efa_status decode_data(qp &q, op &o, const wqe::meta &m, const std::uint8_t *w) 
         if (m.is_inline) {
             if (m.length > q.inline_size)
                 return efa_status::bad_length;
-            std::memcpy(o.inline_bytes, w + wqe::data_offset, m.length);
+            if (m.length <= limits::wqe_size_min - wqe::data_offset)
+                std::memcpy(o.inline_bytes, w + wqe::data_offset, limits::wqe_size_min - wqe::data_offset); // all there is: no call
+            else
+                std::memcpy(o.inline_bytes, w + wqe::data_offset, m.length);
             o.total = m.length;
             return efa_status::ok;
         }
@@ -40,13 +42,14 @@ efa_status decode_data(qp &q, op &o, const wqe::meta &m, const std::uint8_t *w) 
             o.sges[i]           = {b.length, b.key & lkey_mask, b.address};
             total += b.length;
         }
-        if (total > limit.mtu)
+        if (total > device_limits_get().mtu)
             return efa_status::bad_length;
         o.sge_count = static_cast<std::uint8_t>(m.length);
         o.total     = static_cast<std::uint32_t>(total);
         return efa_status::ok;
     }
 
+    const device_limits &limit = device_limits_get();
     const bool          read   = o.kind == op_kind::read;
     const wqe::buffer   remote = wqe::decode_buffer(w, wqe::data_offset);
     if (q.type != qp_type::srd || (limit.device_caps & (read ? cap_rdma_read : cap_rdma_write)) == 0)
@@ -96,16 +99,25 @@ efa_status decode(qp &q, op &o, const std::uint8_t *w) noexcept
     const efa_status seen = decode_data(q, o, m, w);
     if (seen != efa_status::ok)
         return seen;
-    if (m.ah_number >= device_limits_get().max_ah || q.owner->ahs[m.ah_number].pd != q.domain->self)
+    if (m.ah_number >= q.owner->ah_room || q.owner->ahs[m.ah_number].pd != q.domain->self)
         return efa_status::invalid_ah;
     o.device = q.owner->ahs[m.ah_number].device;
     return efa_status::ok;
 }
 
+/// A private copy: what the application writes there meanwhile changes nothing.
+inline void copy_wqe(const qp &q, std::uint16_t index, std::uint8_t *w) noexcept
+{
+    const std::uint8_t *from = q.sq_ring + (index & (q.sq_entries - 1)) * q.wqe_size;
+    std::memcpy(w, from, limits::wqe_size_min);
+    if (q.wqe_size > limits::wqe_size_min)
+        std::memcpy(w + limits::wqe_size_min, from + limits::wqe_size_min, limits::wqe_size_max - limits::wqe_size_min);
+}
+
 void fetch_one(qp &q, std::uint16_t index) noexcept
 {
     std::uint8_t w[limits::wqe_size_max];
-    std::memcpy(w, q.sq_ring + (index & (q.sq_entries - 1)) * q.wqe_size, q.wqe_size);
+    copy_wqe(q, index, w);
     op              &o    = op_take(q);
     const efa_status seen = decode(q, o, w);
     if (seen != efa_status::ok) [[unlikely]]
@@ -149,8 +161,7 @@ bool requester_fetch(qp &q) noexcept
             qp_mark_dirty(q); // comes round again at the next pass
             break;
         }
-        if (available > 1 && budget > 1 && e.reorder != 0 && q.free_ops > 1 && e.random.chance(e.reorder) &&
-            cq_has_room(*q.send_cq, 2)) [[unlikely]] {
+        if (available > 1 && budget > 1 && q.free_ops > 1 && swap_due(e) && cq_has_room(*q.send_cq, 2)) [[unlikely]] {
             fetch_one(q, static_cast<std::uint16_t>(q.sq_consumed + 1));
             fetch_one(q, q.sq_consumed);
             q.sq_consumed = static_cast<std::uint16_t>(q.sq_consumed + 2);
@@ -195,7 +206,7 @@ void requester_flush_qp(qp &q) noexcept
             break;
         }
         std::uint8_t w[limits::wqe_size_max];
-        std::memcpy(w, q.sq_ring + (q.sq_consumed & (q.sq_entries - 1u)) * q.wqe_size, q.wqe_size);
+        copy_wqe(q, q.sq_consumed, w);
         op &o = op_take(q);
         (void)decode(q, o, w);
         op_complete(o, efa_status::flushed);

@@ -105,18 +105,6 @@ bool has_rights(std::uint64_t start, std::uint64_t length, bool write) noexcept
 
 } // namespace
 
-std::uint8_t *mr_translate(std::uint32_t key, std::uint32_t key_mask, const pd *domain, std::uint64_t address, std::uint64_t length,
-                           std::uint32_t access) noexcept
-{
-    const mr *m = objects().mrs.at(key & (limits::mrs - 1));
-    if (m == nullptr || m->rkey == 0 || ((m->rkey ^ key) & key_mask) != 0 || m->domain != domain || (m->access & access) != access) [[unlikely]]
-        return nullptr;
-    const std::uint64_t offset = address - m->iova;
-    if (offset > m->length || length > m->length - offset) [[unlikely]]
-        return nullptr;
-    return reinterpret_cast<std::uint8_t *>(m->start + offset);
-}
-
 result<mr_reply> mr_register(handle domain, std::uint64_t start, std::uint64_t length, std::uint64_t iova,
                              std::uint32_t access) noexcept
 {

@@ -33,7 +33,8 @@ struct context {
     handle           self   = 0;
     unsigned         device = 0;
     region_allocator regions;
-    ah_entry        *ahs      = nullptr; ///< max_ah entries
+    ah_entry        *ahs      = nullptr; ///< ah_room entries
+    unsigned         ah_room  = 0;       ///< the limit max_ah
     unsigned         ah_next  = 0;       ///< where the search for a free number starts
     std::uint64_t   *low_used = nullptr; ///< bitmap over the low bits of QPNs in use (DEV-2)
     unsigned         pd_count = 0, cq_count = 0, qp_count = 0, mr_count = 0, ah_count = 0;
@@ -219,7 +220,8 @@ struct process_objects {
     cq_table      cqs;
     qp_table      qps;
 };
-process_objects &objects() noexcept;
+extern process_objects process_tables; ///< in process.cc; named by objects() alone
+inline process_objects &objects() noexcept { return process_tables; }
 
 /// Holds the control lock for a scope. `dead()` after a fork: nothing may be done.
 class control_guard {

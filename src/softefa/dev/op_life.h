@@ -43,7 +43,7 @@ void op_failed(const op &o, wire::efa_status status) noexcept;
 inline void op_complete(op &o, wire::efa_status status) noexcept
 {
     qp             &q = *o.owner;
-    device_counters &n = counters_of(q.device);
+    device_counters &n = engine().counters[q.device];
     cqe_bytes       entry{};
 
     ++n.completions;

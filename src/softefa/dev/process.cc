@@ -19,7 +19,6 @@ namespace softefa::dev {
 namespace {
 
 pthread_mutex_t control_lock = PTHREAD_MUTEX_INITIALIZER;
-process_objects tables; // constant-initialised and trivially destroyed: threads may outlive main()
 static_assert(std::is_trivially_destructible_v<process_objects>);
 settings      *chosen = nullptr; ///< a copy of what is in force, made once; never freed
 bool           configured = false;
@@ -61,6 +60,7 @@ status context_init(context &c) noexcept
 {
     const device_limits &limit = device_limits_get();
     c.ahs      = static_cast<ah_entry *>(std::calloc(limit.max_ah, sizeof(ah_entry)));
+    c.ah_room  = limit.max_ah;
     c.low_used = static_cast<std::uint64_t *>(std::calloc(65536 / 64, sizeof(std::uint64_t)));
     if (c.ahs == nullptr || c.low_used == nullptr)
         return status::no_memory;
@@ -94,7 +94,7 @@ void revive() noexcept
     for (auto *by_device : {e.local_qps, e.routes})
         for (unsigned i = 0; i < limits::devices; ++i)
             std::free(by_device[i]);
-    new (&tables) process_objects();
+    new (&process_tables) process_objects();
     new (&e) engine_state();
 }
 
@@ -117,10 +117,7 @@ void context_fini(context &c) noexcept
 
 } // namespace
 
-process_objects &objects() noexcept
-{
-    return tables;
-}
+constinit process_objects process_tables; // constant-initialised and trivially destroyed: threads may outlive main()
 
 control_guard::control_guard() noexcept { pthread_mutex_lock(&control_lock); }
 control_guard::~control_guard() { pthread_mutex_unlock(&control_lock); }

@@ -192,7 +192,8 @@ void apply(qp &q, std::uint32_t mask, const qp_attr &attr, qp_state to) noexcept
         q.attr.port = attr.port;
     if ((mask & attr_rnr_retry) != 0)
         q.rnr_retry = q.attr.rnr_retry = attr.rnr_retry;
-    q.state = q.attr.state = q.attr.cur_state = to;
+    q.attr.state = q.attr.cur_state = to;
+    std::atomic_ref(q.state).store(to, std::memory_order_seq_cst); // before the look at the doorbells below: engine_posted_recv()
     if (to == qp_state::error) {
         requester_flush_qp(q);
         responder_flush_qp(q);

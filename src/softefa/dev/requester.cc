@@ -8,6 +8,7 @@
  *
  *   REQ-2  an answer is believed only if it comes over the link that the op went to, and names its generation.
  */
+#include "softefa/dev/copy.h"
 #include "softefa/dev/fabric_client.h"
 #include "softefa/dev/op_life.h"
 
@@ -21,32 +22,36 @@ namespace {
 
 enum class sent : std::uint8_t { yes, blocked, ended };
 
-wire::header header_of(const op &o, wire::pdu_kind kind, std::uint32_t payload) noexcept
+/// Publishes a record of the operation; `more_flags` beside its own.
+inline void commit_of(const op &o, link &l, wire::pdu_kind kind, std::uint32_t payload, std::uint8_t more_flags = 0) noexcept
 {
-    wire::header h;
-    h.kind         = kind;
-    h.flags        = o.flags;
-    h.src_qpn      = o.owner->qpn;
-    h.dst_qpn      = o.dst_qpn;
-    h.src_device   = o.owner->device;
-    h.dst_device   = o.device;
-    h.payload_size = payload;
-    h.op           = wire::op_id{o.generation, o.owner->slot, static_cast<std::uint16_t>(o.slot)}.pack();
-    h.qkey         = o.qkey;
-    h.imm          = o.imm;
-    h.address      = o.remote_address;
-    h.rkey         = o.rkey;
-    h.length       = o.total;
-    return h;
+    const qp &q = *o.owner;
+    link_commit(l, q.device, payload, [&](wire::header &h) noexcept {
+        h.kind         = kind;
+        h.flags        = o.flags | more_flags;
+        h.src_qpn      = q.qpn;
+        h.dst_qpn      = o.dst_qpn;
+        h.src_device   = q.device;
+        h.dst_device   = o.device;
+        h.payload_size = payload;
+        h.op           = wire::op_id{o.generation, q.slot, static_cast<std::uint16_t>(o.slot)}.pack();
+        h.qkey         = o.qkey;
+        h.imm          = o.imm;
+        h.address      = o.remote_address;
+        h.rkey         = o.rkey;
+        h.length       = o.total;
+    });
 }
 
 sent transmit_send(op &o, link &l) noexcept
 {
-    const std::uint8_t *from[2] = {};
+    const qp           &q       = *o.owner;
+    const std::uint8_t *from[2] = {o.inline_bytes, nullptr};
     for (unsigned i = 0; i < o.sge_count; ++i) {
+        from[i] = nullptr;
         if (o.sges[i].length == 0)
             continue;
-        from[i] = mr_translate(o.sges[i].lkey, lkey_mask, o.owner->domain, o.sges[i].address, o.sges[i].length, 0);
+        from[i] = mr_translate(o.sges[i].lkey, lkey_mask, q.domain, o.sges[i].address, o.sges[i].length, 0);
         if (from[i] == nullptr) {
             op_complete(o, efa_status::invalid_lkey);
             return sent::ended;
@@ -55,8 +60,9 @@ sent transmit_send(op &o, link &l) noexcept
     std::uint8_t *room = l.channel->tx.reserve(o.total);
     if (room == nullptr) [[unlikely]]
         return sent::blocked;
-    if (o.is_inline) {
-        std::memcpy(room, o.inline_bytes, o.total);
+    if (o.is_inline || o.sge_count == 1) {
+        if (o.total != 0)
+            copy_payload(room, from[0], o.total);
     } else {
         for (unsigned i = 0; i < o.sge_count; ++i) {
             if (from[i] != nullptr)
@@ -65,11 +71,12 @@ sent transmit_send(op &o, link &l) noexcept
         }
     }
     if (o.rnr_count == 0) {
-        ++counters_of(o.owner->device).tx_messages;
-        counters_of(o.owner->device).tx_bytes += o.total;
+        device_counters &n = engine().counters[q.device];
+        ++n.tx_messages;
+        n.tx_bytes += o.total;
     }
     SOFTEFA_POINT(payload_written);
-    link_commit(l, header_of(o, wire::pdu_kind::send, o.total));
+    commit_of(o, l, wire::pdu_kind::send, o.total);
     o.sent_to = l.channel->tx.head();
     if ((o.flags & wire::flag_ud) != 0) {
         op_complete(o, efa_status::ok);
@@ -86,7 +93,7 @@ sent transmit_read(op &o, link &l) noexcept
     }
     if (l.reads_out >= limits::reads_per_link || l.channel->tx.reserve(0) == nullptr)
         return sent::blocked;
-    link_commit(l, header_of(o, wire::pdu_kind::read_req, 0));
+    commit_of(o, l, wire::pdu_kind::read_req, 0);
     o.sent_to = l.channel->tx.head();
     ++l.reads_out;
     return sent::yes;
@@ -110,13 +117,9 @@ sent transmit_write(op &o, link &l, bool *moved_p) noexcept
         return sent::blocked;
     if (chunk != 0)
         std::memcpy(room, from, chunk);
-    wire::header h = header_of(o, wire::pdu_kind::write, chunk);
     // After an RNR only the immediate is repeated: an empty record that is first and last.
-    if (o.progress == 0 || left == 0)
-        h.flags |= wire::flag_first;
-    if (chunk == left)
-        h.flags |= wire::flag_last;
-    link_commit(l, h);
+    const bool first = o.progress == 0 || left == 0, last = chunk == left;
+    commit_of(o, l, wire::pdu_kind::write, chunk, static_cast<std::uint8_t>((first ? wire::flag_first : 0) | (last ? wire::flag_last : 0)));
     o.sent_to = l.channel->tx.head();
     o.progress += chunk;
     *moved_p = true;
@@ -166,7 +169,7 @@ bool run_list(op_list &list, link &l, unsigned budget) noexcept
     return moved;
 }
 
-op *op_named(const link &l, std::uint64_t name) noexcept
+[[gnu::always_inline]] inline op *op_named(const link &l, std::uint64_t name) noexcept
 {
     const wire::op_id id = wire::op_id::unpack(name);
     qp               *q  = objects().qps.at(id.qp_slot);

@@ -35,8 +35,34 @@ struct recv_wr {
     bool          well_formed = false;
 };
 
+/// Of more than one descriptor, or malformed; `available` of them are posted.
+[[gnu::noinline]] void recv_gather(const qp &q, recv_wr &wr, std::uint16_t available) noexcept
+{
+    const unsigned most = q.max_recv_sge < limits::recv_sge ? q.max_recv_sge : limits::recv_sge;
+    for (unsigned i = 0; i < available; ++i) {
+        std::uint8_t bytes[16];
+        std::memcpy(bytes, q.rq_ring + ((q.rq_consumed + i) & (q.rq_entries - 1)) * 16, sizeof(bytes));
+        const wqe::recv_descriptor d = wqe::decode_recv(bytes);
+        if (i == 0)
+            wr.req_id = d.req_id;
+        if (d.first != (i == 0) || i >= most) {
+            wr.descriptors = static_cast<std::uint16_t>(i == 0 ? 1 : i);
+            return; // malformed: used up with an error
+        }
+        wr.sges[i] = {d.length, d.lkey, d.address};
+        wr.room += d.length;
+        wr.count = i + 1;
+        if (d.last) {
+            wr.descriptors = static_cast<std::uint16_t>(i + 1);
+            wr.well_formed = true;
+            return;
+        }
+    }
+    wr.descriptors = available;
+}
+
 /// The receive at the head of the queue, not yet consumed. False: none is posted.
-bool recv_peek(const qp &q, recv_wr &wr) noexcept
+inline bool recv_peek(const qp &q, recv_wr &wr) noexcept
 {
     if (q.rq_doorbell == nullptr)
         return false;
@@ -48,34 +74,33 @@ bool recv_peek(const qp &q, recv_wr &wr) noexcept
         ++counters_of(q.device).bad_doorbell;
         return false;
     }
-    const unsigned most = q.max_recv_sge < limits::recv_sge ? q.max_recv_sge : limits::recv_sge;
-    for (unsigned i = 0; i < available; ++i) {
-        std::uint8_t bytes[16];
-        std::memcpy(bytes, q.rq_ring + ((q.rq_consumed + i) & (q.rq_entries - 1)) * 16, sizeof(bytes));
-        const wqe::recv_descriptor d = wqe::decode_recv(bytes);
-        if (i == 0)
-            wr.req_id = d.req_id;
-        if (d.first != (i == 0) || i >= most) {
-            wr.descriptors = static_cast<std::uint16_t>(i == 0 ? 1 : i);
-            return true; // malformed: used up with an error
-        }
-        wr.sges[i] = {d.length, d.lkey, d.address};
-        wr.room += d.length;
-        wr.count = i + 1;
-        if (d.last) {
-            wr.descriptors = static_cast<std::uint16_t>(i + 1);
-            wr.well_formed = true;
-            return true;
-        }
+    std::uint8_t bytes[16];
+    std::memcpy(bytes, q.rq_ring + (q.rq_consumed & (q.rq_entries - 1)) * 16, sizeof(bytes));
+    const wqe::recv_descriptor d = wqe::decode_recv(bytes);
+    if (!d.first || !d.last || q.max_recv_sge == 0) [[unlikely]] {
+        recv_gather(q, wr, available);
+        return true;
     }
-    wr.descriptors = available;
+    wr.sges[0]     = {d.length, d.lkey, d.address};
+    wr.count       = 1;
+    wr.descriptors = 1;
+    wr.req_id      = d.req_id;
+    wr.room        = d.length;
+    wr.well_formed = true;
     return true;
 }
 
-void recv_complete(qp &q, const wire::header &h, efa_status status, std::uint16_t req_id, std::uint32_t length, unsigned op,
-                   bool unsolicited) noexcept
+constexpr bool can_receive(qp_state state) noexcept
 {
-    device_counters    &n  = counters_of(q.device);
+    constexpr unsigned states = 1u << static_cast<unsigned>(qp_state::rtr) | 1u << static_cast<unsigned>(qp_state::rts) |
+                                1u << static_cast<unsigned>(qp_state::sqd) | 1u << static_cast<unsigned>(qp_state::sqe);
+    return (states >> static_cast<unsigned>(state) & 1) != 0;
+}
+
+[[gnu::always_inline]] inline void recv_complete_inline(qp &q, const wire::header &h, efa_status status, std::uint16_t req_id,
+                                                        std::uint32_t length, unsigned op, bool unsolicited) noexcept
+{
+    device_counters    &n  = engine().counters[q.device];
     const std::uint16_t ah = q.domain->ah_by_device[h.src_device];
     cqe_bytes           entry{};
     std::uint8_t        flags = unsolicited ? wqe::cqe_unsolicited : 0;
@@ -95,7 +120,13 @@ void recv_complete(qp &q, const wire::header &h, efa_status status, std::uint16_
     cq_write(*q.recv_cq, entry);
 }
 
-void answer(link &l, const wire::header &h, efa_status status) noexcept
+void recv_complete(qp &q, const wire::header &h, efa_status status, std::uint16_t req_id, std::uint32_t length, unsigned op,
+                   bool unsolicited) noexcept
+{
+    recv_complete_inline(q, h, status, req_id, length, op, unsolicited);
+}
+
+inline void answer(link &l, const wire::header &h, efa_status status) noexcept
 {
     if ((h.flags & wire::flag_ud) != 0)
         return;
@@ -109,29 +140,30 @@ void answer(link &l, const wire::header &h, efa_status status) noexcept
     link_touch(l);
 }
 
-/// The QP that a record is for, or the status that refuses it.
-efa_status find_target(const wire::header &h, qp **q_p) noexcept
+/// Why a record is refused, counted.
+[[gnu::noinline]] efa_status refuse(const wire::header &h, const qp *q) noexcept
 {
-    qp *q = qp_find_local(h.dst_device, h.dst_qpn);
     if (q == nullptr) {
         ++counters_of(h.dst_device).drop_no_qp;
         return efa_status::no_such_qpn;
     }
     device_counters &n = counters_of(q->device);
-    if (q->state != qp_state::rtr && q->state != qp_state::rts && q->state != qp_state::sqd && q->state != qp_state::sqe) {
-        ++n.drop_qp_state;
-        return efa_status::bad_dest_qpn;
-    }
-    if (h.qkey != q->qkey || (q->type == qp_type::ud) != ((h.flags & wire::flag_ud) != 0)) {
-        ++n.drop_qkey;
-        return efa_status::bad_dest_qpn;
-    }
+    ++(can_receive(q->state) ? n.drop_qkey : n.drop_qp_state);
+    return efa_status::bad_dest_qpn;
+}
+
+/// The QP that a record is for, or the status that refuses it.
+inline efa_status find_target(const wire::header &h, qp **q_p) noexcept
+{
+    qp *q = qp_find_local(h.dst_device, h.dst_qpn);
+    if (q == nullptr || !can_receive(q->state) || h.qkey != q->qkey || (q->type == qp_type::ud) != ((h.flags & wire::flag_ud) != 0)) [[unlikely]]
+        return refuse(h, q);
     *q_p = q;
     return efa_status::ok;
 }
 
 /// Scatters GRH (UD only) and payload; ok or the receive's own error.
-efa_status scatter(const qp &q, const recv_wr &wr, const std::uint8_t *grh, const std::uint8_t *payload, std::uint32_t size) noexcept
+[[gnu::noinline]] efa_status scatter(const qp &q, const recv_wr &wr, const std::uint8_t *grh, const std::uint8_t *payload, std::uint32_t size) noexcept
 {
     std::uint8_t *to[limits::recv_sge] = {};
     const std::uint32_t head           = grh != nullptr ? grh_size : 0;
@@ -162,6 +194,18 @@ efa_status scatter(const qp &q, const recv_wr &wr, const std::uint8_t *grh, cons
             done += part;
         }
     }
+    return efa_status::ok;
+}
+
+/// The same for a message without GRH into one buffer, which has the room.
+inline efa_status place(const qp &q, const sge &to, const std::uint8_t *payload, std::uint32_t size) noexcept
+{
+    if (size == 0)
+        return efa_status::ok;
+    std::uint8_t *at = mr_translate(to.lkey, lkey_mask, q.domain, to.address, size, access_local_write);
+    if (at == nullptr) [[unlikely]]
+        return efa_status::invalid_lkey;
+    copy_payload(at, payload, size);
     return efa_status::ok;
 }
 
@@ -196,7 +240,7 @@ efa_status serve_send(const wire::header &h, const std::uint8_t *payload) noexce
     const efa_status seen = find_target(h, &q);
     if (seen != efa_status::ok)
         return seen;
-    device_counters &n  = counters_of(q->device);
+    device_counters &n  = engine().counters[q->device];
     const bool       ud = q->type == qp_type::ud;
     recv_wr          wr;
     if (engine().rude.receives() && receives_nothing(*q, h)) [[unlikely]]
@@ -226,10 +270,16 @@ efa_status serve_send(const wire::header &h, const std::uint8_t *payload) noexce
         recv_complete(*q, h, efa_status::bad_length, wr.req_id, 0, wqe::op_send, false);
         return efa_status::remote_bad_length;
     }
-    std::uint8_t grh[grh_size];
-    if (ud)
-        make_grh(h, grh);
-    if (scatter(*q, wr, ud ? grh : nullptr, payload, h.payload_size) != efa_status::ok) {
+    efa_status placed;
+    if (wr.count == 1 && !ud) [[likely]] {
+        placed = place(*q, wr.sges[0], payload, h.payload_size);
+    } else {
+        std::uint8_t grh[grh_size];
+        if (ud)
+            make_grh(h, grh);
+        placed = scatter(*q, wr, ud ? grh : nullptr, payload, h.payload_size);
+    }
+    if (placed != efa_status::ok) [[unlikely]] {
         ++n.drop_recv_lkey;
         recv_complete(*q, h, efa_status::invalid_lkey, wr.req_id, 0, wqe::op_send, false);
         return efa_status::remote_abort;
@@ -237,7 +287,7 @@ efa_status serve_send(const wire::header &h, const std::uint8_t *payload) noexce
     ++n.rx_messages;
     n.rx_bytes += h.payload_size;
     SOFTEFA_POINT(payload_placed);
-    recv_complete(*q, h, efa_status::ok, wr.req_id, length, wqe::op_send, false);
+    recv_complete_inline(*q, h, efa_status::ok, wr.req_id, length, wqe::op_send, false);
     SOFTEFA_POINT(receive_completed);
     return efa_status::ok;
 }
@@ -399,7 +449,10 @@ bool serve_read_chunk(link &l, read_request &r) noexcept
     h.payload_size = chunk;
     h.address      = r.progress;
     h.length       = r.length;
-    link_commit(l, h);
+    link_commit(l, h.src_device, chunk, [&h](wire::header &at) noexcept {
+        constexpr std::size_t from = sizeof(h.commit); // that one is not ours
+        std::memcpy(reinterpret_cast<std::uint8_t *>(&at) + from, reinterpret_cast<const std::uint8_t *>(&h) + from, sizeof(h) - from);
+    });
     r.progress += chunk;
     counters_of(q->device).served_read_bytes += chunk;
     counters_of(q->device).served_read_ops += chunk == left;
@@ -410,10 +463,15 @@ bool serve_read_chunk(link &l, read_request &r) noexcept
 
 void responder_record(link &l, const wire::header &h, const std::uint8_t *payload) noexcept
 {
-    if (h.src_device >= limits::devices || h.dst_device >= limits::devices || h.payload_size > fabric::record_payload_max) {
+    if (h.src_device >= limits::devices || h.dst_device >= limits::devices || h.payload_size > fabric::record_payload_max) [[unlikely]] {
         link_fail(l, "field out of range");
         return;
     }
+    device_counters &n = engine().counters[h.dst_device];
+    ++n.rx_packets;
+    n.rx_packet_bytes += h.payload_size;
+    if (engine().record_data) [[unlikely]]
+        record(record_kind::pdu_in, h.dst_device, h.dst_qpn, h.src_qpn, 0, std::uint64_t{static_cast<unsigned>(h.kind)} << 32 | h.payload_size, h.op);
     switch (h.kind) {
     case wire::pdu_kind::send: answer(l, h, serve_send(h, payload)); return;
     case wire::pdu_kind::write: take_write(l, h, payload); return;

@@ -69,7 +69,7 @@ int wrapped_post_recv(ibv_qp *qp, ibv_recv_wr *wr, ibv_recv_wr **bad_wr)
         return EPERM;
     }
     const int error = slot->hooks->post_recv(qp, wr, bad_wr);
-    dev::engine_posted(slot->device);
+    dev::engine_posted_recv(slot->device);
     return error;
 }
 
