@@ -212,7 +212,7 @@ void qp_release(qp &q) noexcept
     {
         const engine_guard engine_lock; // no CQE of this QP after this
         requester_drop_qp(q);
-        q.state      = qp_state::reset;
+        std::atomic_ref(q.state).store(qp_state::reset, std::memory_order_relaxed); // engine_posted_recv() reads it without the lock
         q.ops        = nullptr; // whoever still meets this QP finds a QP without queues
         q.sq_entries = q.rq_entries = 0; // nobody publishes a row of it any more
         q.sq_doorbell = q.rq_doorbell = nullptr;
