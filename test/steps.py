@@ -70,6 +70,11 @@ class Soft:
         return Step(f"{title or what} {' '.join(arguments)} ({self.flavour})", [*self.prefix, self.faults, what, *arguments],
                     limit=limit, env={"UCX_TLS": "srd", **(env or {})})
 
+    def signals(self, what, *arguments, limit):
+        return Step(f"signals: {what} {' '.join(arguments)} ({self.flavour})",
+                    [*self.prefix, os.path.join(self.build, self.flavour, "test/system/ucp_signals"), what, *arguments], limit=limit,
+                    env={"UCX_TLS": "srd", "UCX_LOG_LEVEL": "diag", "UCX_SRD_KEEPALIVE_INTERVAL": "200ms", "UCX_KEEPALIVE_INTERVAL": "300ms"})
+
     def surface(self, what, *arguments, devices=1, env=None):
         return Step(f"{what} {' '.join(arguments)} ({self.flavour})",
                     [self.prefix[0], "run", f"--soft={devices}", "--", self.surface_program, what, *arguments], limit=60,
@@ -141,6 +146,8 @@ def user(build, install):
         soft.lives("ah-limit", devices=3, env={"SOFTEFA_MAX_AH": "2"}),
         soft.fault("peer-kill", "20", DEATH_BOUND, limit=300),
         soft.fault("force-close", "6", CLOSE_BOUND, limit=240),
+        soft.signals("line", "5", DEATH_BOUND, limit=300),
+        soft.signals("stop", "2", "3", limit=600),
         judge("mpi", "--ranks", "2 4 8", limit=600),
     ]
 

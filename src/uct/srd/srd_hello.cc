@@ -16,6 +16,26 @@
 
 namespace srd {
 
+namespace {
+
+/// A life of the sender's with which we have nothing in common, beside one that we hear: remembered as one that we gave up, so that it
+/// is told, by its epoch, and what else comes from it is recognised.
+void control_disown(iface *f, const wire::long_header &h, std::uint16_t qpn) noexcept
+{
+    peer *p = f->peers.create(h.gid, qpn, h.qkey, base::clock_now_ns());
+    if (p == nullptr) {
+        return; // it asks again
+    }
+    count(f, counter::peers_created);
+    p->epoch_remote = h.epoch;
+    p->state        = peer_state::failed;
+    p->status_code  = UCS_ERR_ENDPOINT_TIMEOUT;
+    p->tx.freeze();
+    control_want(f, p, want_nak);
+}
+
+} // namespace
+
 peer *control_resolve(iface *f, std::uint32_t imm, const wire::long_header &h, std::uint16_t qpn,
                       std::uint16_t ah_number, wire::nak_reason reason) noexcept
 {
@@ -56,6 +76,12 @@ peer *control_resolve(iface *f, std::uint32_t imm, const wire::long_header &h, s
             peer_fail(f, p, UCS_ERR_ENDPOINT_TIMEOUT, "refused by the peer", "the peer gave up this connection", 0, false);
         }
         if (gave_up_too || h.epoch == p->slow->epoch_past) {
+            return drop(counter::rx_dropped_stale);
+        }
+        if (h.known_epoch != 0 && h.known_epoch != f->peers.epoch_local(p)) {
+            // WIRE 4.6: it is for a former life of ours, so it can begin nothing, and ends nothing. A hello would not settle it where
+            // both sides hear a life of the other's that is over: that one life is told.
+            control_disown(f, h, qpn);
             return drop(counter::rx_dropped_stale);
         }
         const std::uint32_t past = p->epoch_remote;

@@ -2,11 +2,10 @@
  * failure. Fences: test_srd_fence.cc.
  */
 #include "device_that_takes_notes.h"
+#include "memory_that_runs_out.h"
 
 #include <cerrno>
 #include <cstring>
-#include <sys/resource.h>
-#include <unistd.h>
 
 using namespace srd;
 using namespace srd::rma_test;
@@ -133,34 +132,23 @@ TEST_F(srd_rma, inline_writes_end_with_their_peer)
 
 TEST_F(srd_rma, a_refused_post_that_finds_no_memory_says_so)
 {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    GTEST_SKIP() << "the sanitizer's allocator ends the process when there is none";
-#endif
-    const auto trial = [&] { // in a process of its own: it uses up all memory
-        const rlimit none{0, 0};
-        setrlimit(RLIMIT_DATA, &none);
-        setrlimit(RLIMIT_AS, &none);
-        for (std::size_t size = 65536; size >= 16; size /= 2) {
-            void *volatile last_one; // else the compiler may leave the calls out
-            do {
-                last_one = std::malloc(size);
-            } while (last_one != nullptr);
-        }
-        while (f_->ep_slows.take() != nullptr) {
-        }
-        ep alone; // of no peer's list, so without a slow part
-        alone.super.super.iface = &f_->super.super;
-        alone.owner             = p_;
-        f_->tx.sq_free          = 0;
-        const bool put_told     = put(alone) == UCS_ERR_NO_MEMORY && alone.reasons == 0;
-        const bool am_told      = am(alone) == UCS_ERR_NO_MEMORY;
-        alone.reasons           = reason_queue;
-        const bool add_told     = uct_srd_ep_pending_add(&alone.super.super, &request_, 0) == UCS_ERR_NO_MEMORY && alone.gate == 0;
-        const bool fence_told   = uct_srd_ep_fence(&alone.super.super, 0) == UCS_ERR_NO_MEMORY && alone.fence_waits == 0;
-        const bool attach_told  = !peer_attach(p_, &alone) && p_->eps != &alone;
-        _exit(!put_told ? 1 : !am_told ? 2 : !add_told ? 3 : !fence_told ? 4 : !attach_told ? 5 : 0);
-    };
-    EXPECT_EXIT(trial(), testing::ExitedWithCode(0), "");
+    srd::test::memory_that_runs_out none;
+    while (f_->ep_slows.take() != nullptr) { // what the slab has left; it goes back with the slab
+    }
+    ep alone; // of no peer's list, so without a slow part
+    alone.super.super.iface = &f_->super.super;
+    alone.owner             = p_;
+    f_->tx.sq_free          = 0;
+    EXPECT_EQ(put(alone), UCS_ERR_NO_MEMORY);
+    EXPECT_EQ(alone.reasons, 0);
+    EXPECT_EQ(am(alone), UCS_ERR_NO_MEMORY);
+    alone.reasons = reason_queue;
+    EXPECT_EQ(uct_srd_ep_pending_add(&alone.super.super, &request_, 0), UCS_ERR_NO_MEMORY);
+    EXPECT_EQ(alone.gate, 0);
+    EXPECT_EQ(uct_srd_ep_fence(&alone.super.super, 0), UCS_ERR_NO_MEMORY);
+    EXPECT_EQ(alone.fence_waits, 0);
+    EXPECT_FALSE(peer_attach(p_, &alone));
+    EXPECT_NE(p_->eps, &alone);
 }
 
 TEST_F(srd_rma, get_bcopy_unpacks_before_it_completes)
@@ -260,32 +248,29 @@ TEST_F(srd_rma, an_endpoint_says_hello_where_one_sided_operations_are_expected)
 
 TEST_F(srd_rma, a_hello_that_finds_no_memory_is_tried_again)
 {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    GTEST_SKIP() << "the sanitizer's allocator ends the process when there is none";
-#endif
-    const auto trial = [&] { // in a process of its own: it uses up all memory
-        ah_entry handle{};
-        p_->ah_ref = &handle; // known, and idle: its slow part was given back
-        p_->state  = peer_state::fresh;
-        f_->peers.slow_put_idle(p_);
-        const rlimit none{0, 0};
-        setrlimit(RLIMIT_DATA, &none);
-        setrlimit(RLIMIT_AS, &none);
-        static peer taken[2 * limits::slows_per_chunk];
-        for (std::size_t size = 65536; size >= 16; size /= 2) {
-            void *volatile last; // else the compiler may leave the calls out
-            do {
-                last = std::malloc(size);
-            } while (last != nullptr);
+    ah_entry handle{};
+    p_->ah_ref = &handle; // known, and idle: its slow part was given back
+    p_->state  = peer_state::fresh;
+    f_->peers.slow_put_idle(p_);
+    ASSERT_EQ(p_->slow, &peer_slow_idle);
+    std::vector<peer> taken(2 * limits::slows_per_chunk);
+    {
+        srd::test::memory_that_runs_out none;
+        for (peer &one : taken) { // what the pool has left
+            (void)f_->peers.slow_get(&one);
         }
-        for (peer &one : taken) {
-            f_->peers.slow_get(&one);
-        }
-        const bool starved = f_->peers.slow_get(p_) == nullptr && p_->slow == &peer_slow_idle;
-        const bool retried = put(e_) == UCS_ERR_NO_RESOURCE && p_->retime && (p_->want & want_hello) && p_->in_work;
-        _exit(!starved ? 2 : retried ? 0 : 1);
-    };
-    EXPECT_EXIT(trial(), testing::ExitedWithCode(0), "");
+        ASSERT_EQ(f_->peers.slow_get(p_), nullptr);
+        EXPECT_EQ(put(e_), UCS_ERR_NO_RESOURCE);
+        EXPECT_TRUE(p_->retime);
+        EXPECT_TRUE(p_->want & want_hello);
+        EXPECT_TRUE(p_->in_work);
+        EXPECT_EQ(p_->slow->timer_due, 0u);
+    }
+    control_run(f_.get()); // there is memory again
+    EXPECT_FALSE(p_->retime);
+    EXPECT_NE(p_->slow->hello_due, 0u);
+    EXPECT_NE(p_->slow->timer_due, 0u);
+    p_->ah_ref = nullptr;
 }
 
 TEST_F(srd_rma, one_peer_has_half_of_the_send_queue)
