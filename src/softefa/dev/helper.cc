@@ -178,6 +178,8 @@ bool start_thread() noexcept
     sigset_t       all, before;
     pthread_attr_t attributes;
     sigfillset(&all);
+    for (int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS}) // blocked, one would end the process without the report of its handler
+        sigdelset(&all, fault);
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, 256 * 1024);
     pthread_sigmask(SIG_SETMASK, &all, &before);

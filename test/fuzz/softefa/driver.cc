@@ -16,19 +16,26 @@
 #include <unistd.h>
 #include <vector>
 
+extern "C" [[gnu::weak]] void __sanitizer_set_death_callback(void (*)());
+
 namespace {
 
 using bytes = std::vector<std::uint8_t>;
 bytes current;
 char  crash_name[64];
 
-void save_current(int signal)
+void save_input()
 {
     if (std::FILE *file = std::fopen(crash_name, "we")) { // the process dies by its own fault: whatever works is welcome
         std::fwrite(current.data(), 1, current.size(), file);
         std::fclose(file);
     }
     std::fprintf(stderr, "fuzz: the input of this run is in %s\n", crash_name);
+}
+
+void save_current(int signal)
+{
+    save_input();
     std::signal(signal, SIG_DFL);
     raise(signal);
 }
@@ -85,8 +92,14 @@ int main(int argc, char **argv)
             pool.emplace_back(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
         }
     }
-    for (int s : {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGALRM})
+    for (int s : {SIGABRT, SIGALRM})
         std::signal(s, save_current);
+    if (__sanitizer_set_death_callback != nullptr) { // its own report of a fault comes first
+        __sanitizer_set_death_callback(save_input);
+    } else {
+        for (int s : {SIGSEGV, SIGBUS, SIGFPE})
+            std::signal(s, save_current);
+    }
     LLVMFuzzerInitialize(&argc, &argv);
     for (const bytes &b : pool) {
         std::snprintf(crash_name, sizeof(crash_name), "crash-file-%llu", static_cast<unsigned long long>(done++));

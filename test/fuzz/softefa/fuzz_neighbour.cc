@@ -21,8 +21,8 @@ constexpr std::size_t   page   = 4096;
 constexpr std::uint16_t theirs = 40000; ///< QPN of the neighbour
 
 struct world {
+    fuzz::guarded_pages memory{3 * page}; ///< guard | registered | guard
     endpoint         e;
-    std::uint8_t    *memory; ///< guard | registered | guard
     std::uint32_t    key = 0;
     fabric::segment  scribbled; ///< the neighbour's, as it maps it
     fabric::channel  c;
@@ -38,17 +38,11 @@ struct world {
     }
     world() : e(page, shape(), 2, 0, 32)
     {
-        memory = static_cast<std::uint8_t *>(mmap(nullptr, 3 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-        std::memset(memory, 0xa5, 3 * page);
-        const auto start = reinterpret_cast<std::uint64_t>(memory) + page;
+        const auto start = reinterpret_cast<std::uint64_t>(memory + page);
         key = mr_register(e.pd, start, page, start, local_write | remote_write | remote_read)->rkey;
         open_link();
     }
-    ~world()
-    {
-        close_link();
-        munmap(memory, 3 * page);
-    }
+    ~world() { close_link(); }
     void open_link()
     {
         auto own  = fabric::segment_create(1);
@@ -104,7 +98,7 @@ void put_record(fuzz::script &s)
     h.qkey       = (s.u8() & 15) != 0 ? nic::qkey : s.u32();
     h.imm        = s.u32();
     h.rkey       = (s.u8() & 7) != 0 ? w->key : s.u32();
-    const auto start = reinterpret_cast<std::uint64_t>(w->memory) + page;
+    const auto start = reinterpret_cast<std::uint64_t>(w->memory + page);
     h.address    = h.kind == wire::pdu_kind::read_data ? s.u16() : (s.u8() & 3) != 0 ? start + s.u16() % 5000 - 400 : s.edge();
     h.payload_size = (s.u8() & 3) != 0 ? s.u16() % 2100 : static_cast<std::uint32_t>(s.edge());
     h.length     = (s.u8() & 1) != 0 ? h.payload_size : (s.u8() & 3) != 0 ? s.u16() : static_cast<std::uint32_t>(s.edge());

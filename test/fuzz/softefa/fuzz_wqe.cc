@@ -15,12 +15,11 @@ using namespace nic;
 constexpr std::size_t page = 4096;
 
 struct world {
+    fuzz::guarded_pages memory{5 * page}; ///< guard | registered for everything | guard | registered without rights | guard
     endpoint      a, b;
     port         &at = a.at;
     cq_view       ucq;
     queue_pair    ud;
-    // guard | registered for everything | guard | registered without rights | guard
-    std::uint8_t *memory;
     handle        open_mr = 0;
     std::uint32_t open_key = 0, closed_key = 0, stale_key = 0;
 
@@ -34,8 +33,6 @@ struct world {
     }
     world() : a(page, shape(), 2, 0, 16), b(page, shape(), 2, 0, 64)
     {
-        memory = static_cast<std::uint8_t *>(mmap(nullptr, 5 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-        std::memset(memory, 0xa5, 5 * page);
         register_open();
         auto closed = mr_register(a.pd, address(3), page, address(3), 0);
         closed_key  = closed->rkey;
@@ -45,7 +42,6 @@ struct world {
         ud.open(at, a.pd, ucq.h, ucq.h, r);
         ud.connect();
     }
-    ~world() { munmap(memory, 5 * page); }
     std::uint64_t address(unsigned n) const { return reinterpret_cast<std::uint64_t>(memory + n * page); }
     void register_open()
     {

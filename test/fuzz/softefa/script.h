@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <sys/mman.h>
 
 extern "C" int LLVMFuzzerInitialize(int *argc, char ***argv);
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size);
@@ -57,6 +58,25 @@ inline bool untouched(const std::uint8_t *memory, std::size_t size)
 {
     return memory[0] == guard_byte && std::memcmp(memory, memory + 1, size - 1) == 0;
 }
+
+/// Pages full of guard bytes. Declared before the queues whose work names them: an application may not unmap what its work still uses.
+class guarded_pages {
+public:
+    explicit guarded_pages(std::size_t size) : size_(size)
+    {
+        void *at = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        must(at != MAP_FAILED, "guarded pages");
+        at_ = static_cast<std::uint8_t *>(at);
+        std::memset(at_, guard_byte, size);
+    }
+    ~guarded_pages() { munmap(at_, size_); }
+    guarded_pages(const guarded_pages &) = delete;
+    operator std::uint8_t *() const { return at_; }
+
+private:
+    std::size_t   size_;
+    std::uint8_t *at_;
+};
 
 inline std::uint64_t commands; ///< steps of all runs, printed at the end
 inline void count_at_exit(const char *what)

@@ -23,7 +23,7 @@ struct pipe_end {
     int fd = -1;
 
     template <class T> bool put(const T &v) { return send(fd, &v, sizeof(v), MSG_NOSIGNAL) == sizeof(v); }
-    template <class T> bool get(T *v, int milliseconds = 20000)
+    template <class T> bool get(T *v, int milliseconds = 2 * generous_ms)
     {
         pollfd p{fd, POLLIN, 0};
         return ::poll(&p, 1, milliseconds) == 1 && recv(fd, v, sizeof(*v), MSG_WAITALL) == sizeof(*v);
@@ -50,7 +50,7 @@ public:
         pid = fork();
         if (pid == 0) {
             ::close(pair[0]);
-            alarm(60); // whatever happens, it does not stay
+            alarm(300); // whatever happens, it does not stay
             const int code = body(pipe_end{pair[1]});
             fflush(stdout);
             fflush(stderr);
@@ -81,7 +81,7 @@ public:
 
 inline address address_of(const endpoint &e) { return {e.qp.qpn, e.rkey, reinterpret_cast<std::uint64_t>(e.memory.data())}; }
 
-inline bool until(const std::function<bool()> &condition, unsigned milliseconds = 10000)
+inline bool until(const std::function<bool()> &condition, unsigned milliseconds = generous_ms)
 {
     const auto end = base::clock_now_ns() + base::ms(milliseconds);
     while (!condition())

@@ -27,6 +27,7 @@ namespace nic {
 using namespace softefa::dev;
 using softefa::settings;
 
+inline constexpr unsigned      generous_ms = 60'000; ///< for what must happen; only a failure takes so long, however busy the machine
 inline constexpr std::uint32_t qkey = 0x1234;
 inline constexpr std::uint32_t local_write = 1, remote_write = 2, remote_read = 4;
 
@@ -92,7 +93,7 @@ public:
     }
 
     /// Polls until there is an entry or the time is up.
-    std::optional<cqe> wait(unsigned milliseconds = 5000)
+    std::optional<cqe> wait(unsigned milliseconds = generous_ms)
     {
         const auto end = base::clock_now_ns() + base::ms(milliseconds);
         do {
@@ -305,16 +306,16 @@ public:
 
 /// A device with a PD, one CQ for each queue, a registered buffer and one connected QP.
 struct endpoint {
+    std::vector<std::uint8_t> memory; ///< first here, so that it outlives the work that names it
     port                      at;
     handle                    pd = 0, mr = 0, ah_handle = 0;
     std::uint16_t             ah = 0;
     std::uint32_t             lkey = 0, rkey = 0;
     cq_view                   scq, rcq;
     queue_pair                qp;
-    std::vector<std::uint8_t> memory;
 
     explicit endpoint(std::size_t bytes = 1 << 16, qp_request r = {}, int rnr_retry = -1, unsigned device = 0, std::uint32_t cqes = 256)
-        : at(device), memory(bytes)
+        : memory(bytes), at(device)
     {
         pd  = at.pd();
         scq = at.cq(cqes);

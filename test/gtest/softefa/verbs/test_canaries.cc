@@ -19,11 +19,12 @@ struct canary {
 void PrintTo(const canary &c, std::ostream *to) { *to << c.name; }
 
 /// Exit code of the program, -1 where a signal ended it (the watchdog's, after a hang).
-int run(const char *bug, const std::vector<const char *> &knobs)
+int run(const char *bug, const std::vector<const char *> &knobs, const char *seconds)
 {
     const pid_t pid = fork();
     if (pid == 0) {
         setenv("SOFTEFA_REORDER", "0", 1);
+        setenv("CANARY_SECONDS", seconds, 1);
         for (std::size_t i = 0; i + 1 < knobs.size(); i += 2)
             setenv(knobs[i], knobs[i + 1], 1);
         execl("/proc/self/exe", "gtest_softefa_verbs", "--canary", bug, static_cast<char *>(nullptr));
@@ -40,11 +41,12 @@ class canaries : public testing::TestWithParam<canary> {};
 TEST_P(canaries, bug_is_hidden_without_the_knob_and_caught_with_it)
 {
     const canary &c = GetParam();
-    if (!c.by_chance) {
-        EXPECT_EQ(run(c.bug, {}), 0) << "the planted bug must not show by itself";
-    }
-    EXPECT_NE(run(c.bug, c.knobs), 0) << "decoration: this knob catches nothing";
-    EXPECT_EQ(run(c.right, c.knobs), 0) << "a program that is right survives it";
+    bool          hidden = c.by_chance;
+    for (int tries = 0; tries < 8 && !hidden; ++tries) // a processor that others use for long looks like a slow or silent peer, to a bug that takes it so
+        hidden = run(c.bug, {}, "100") == 0;
+    EXPECT_TRUE(hidden) << "the planted bug must not show by itself";
+    EXPECT_NE(run(c.bug, c.knobs, "5"), 0) << "decoration: this knob catches nothing"; // it may hang
+    EXPECT_EQ(run(c.right, c.knobs, "100"), 0) << "a program that is right survives it";
 }
 
 const canary all[] = {

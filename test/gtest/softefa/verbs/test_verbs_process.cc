@@ -44,7 +44,7 @@ TEST(verbs_process, forked_child_opens_a_device_of_its_own_and_the_parent_goes_o
     ASSERT_EQ(0, exchange(e));
     const pid_t child = fork();
     if (child == 0) {
-        alarm(30);
+        alarm(300);
         ibv_wc wc;
         if (ibv_poll_cq(e.cq(), 1, &wc) >= 0) { // what is the parent's stays dead
             _exit(10);
@@ -78,17 +78,17 @@ TEST(verbs_process, forked_child_and_parent_talk_to_each_other)
     const std::uint32_t target = e.qp()->qp_num;
     const pid_t         child  = fork();
     if (child == 0) {
-        alarm(30);
+        alarm(300);
         auto     mine = open_device();
         endpoint own(mine.get(), {});
         ibv_ah  *ah = own.ok() ? own.ah_to(own) : nullptr; // processes of a host share the device's GID
         if (ah == nullptr || own.send_ex(3, target, ah, own.sge(0, 8)) != 0) {
             _exit(1);
         }
-        const auto sent = own.poll(10);
+        const auto sent = own.poll();
         _exit(sent && sent->status == IBV_WC_SUCCESS ? 0 : 2);
     }
-    const auto got = e.poll(20);
+    const auto got = e.poll();
     ASSERT_TRUE(got.has_value());
     EXPECT_EQ(IBV_WC_SUCCESS, got->status);
     EXPECT_EQ(8u, got->byte_len);
@@ -102,7 +102,7 @@ TEST(verbs_process, closing_every_descriptor_leaves_the_device_working)
 {
     const pid_t child = fork();
     if (child == 0) {
-        alarm(30);
+        alarm(300);
         auto     context = open_device();
         endpoint e(context.get(), {});
         if (!e.ok() || exchange(e) != 0) {
@@ -132,7 +132,7 @@ TEST(verbs_process, close_range_over_the_device_closes_it)
 {
     const pid_t child = fork();
     if (child == 0) {
-        alarm(30);
+        alarm(300);
         auto     context = open_device();
         endpoint e(context.get(), {});
         if (!e.ok() || close_range(static_cast<unsigned>(context->cmd_fd), static_cast<unsigned>(context->cmd_fd), 0) != 0) {
@@ -154,7 +154,7 @@ int run_apart(const char *test, const char *name, const char *value)
 {
     const pid_t child = fork();
     if (child == 0) {
-        alarm(60);
+        alarm(300);
         const std::string folder = getenv("SOFTEFA_REGISTRY_DIR") + std::string(".") + test;
         const std::string filter = std::string("--gtest_filter=verbs_process.DISABLED_") + test;
         setenv(name, value, 1);
@@ -194,7 +194,7 @@ TEST(verbs_process, DISABLED_membership_outlives_closing_and_forking)
         if (fork() != 0) {
             _exit(0);
         }
-        alarm(30);
+        alarm(300);
         dup2(pair[1], 3);
         closefrom(4);
         if (read(3, &word, 1) != 1) {

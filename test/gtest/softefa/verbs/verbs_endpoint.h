@@ -211,7 +211,7 @@ public:
     }
 
     /// The next completion; empty after `seconds` without one.
-    std::optional<completion> poll(double seconds = 5)
+    std::optional<completion> poll(double seconds = 60)
     {
         timespec start;
         clock_gettime(CLOCK_MONOTONIC, &start);

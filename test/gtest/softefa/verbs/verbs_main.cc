@@ -80,7 +80,7 @@ int main(int argc, char **argv)
     if (argc >= 3 && std::string(argv[1]) == "--canary") {
         return verbs::canary_main(argv[2], argv[3]);
     }
-    alarm(240); // a hang is a failure
+    alarm(900); // a hang is a failure
     testing::InitGoogleTest(&argc, argv);
     return RUN_ALL_TESTS();
 }
