@@ -1,6 +1,7 @@
 /* A second process for tests: forked before the parent opens anything, talks over a socket pair, is always reaped. */
 #pragma once
 
+#include "softefa/dev/engine_state.h"
 #include "softefa/dev/nic.h"
 
 #include <csignal>
@@ -78,6 +79,13 @@ public:
         return WIFEXITED(state) ? WEXITSTATUS(state) : -WTERMSIG(state);
     }
 };
+
+/// Peers that have ended so far, as the helper thread counts them.
+inline std::uint64_t peers_gone()
+{
+    const engine_guard guard;
+    return engine().peers.peers_gone;
+}
 
 inline address address_of(const endpoint &e) { return {e.qp.qpn, e.rkey, reinterpret_cast<std::uint64_t>(e.memory.data())}; }
 

@@ -49,9 +49,9 @@ void outlive(const std::function<void(endpoint &, const address &)> &end)
         address peer;
         ASSERT_TRUE(other->end.swap(address_of(e), &peer));
         const auto limit = base::clock_now_ns() + base::ms(generous_ms);
-        const auto gone  = fabric_counters_get()->peers_gone;
-        traffic(e, peer, [&](unsigned) { return fabric_counters_get()->peers_gone > gone || base::clock_now_ns() > limit; });
-        ASSERT_GT(fabric_counters_get()->peers_gone, gone) << "its end was not noticed";
+        const auto gone  = peers_gone();
+        traffic(e, peer, [&](unsigned) { return peers_gone() > gone || base::clock_now_ns() > limit; });
+        ASSERT_GT(peers_gone(), gone) << "its end was not noticed";
         EXPECT_EQ(other->reap(), 0);
         // Everything ends: what is flushed here, and what is posted now.
         e.qp.post(e.qp.send_inline(77, e.ah, peer.qpn, "to nobody"));

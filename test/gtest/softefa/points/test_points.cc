@@ -2,6 +2,8 @@
 #include "softefa/dev/child.h"
 #include "softefa/fabric/points.h"
 
+#include <algorithm>
+
 namespace {
 
 using namespace nic;
@@ -153,12 +155,10 @@ std::uint64_t receive_until_told(pipe_end io, endpoint &e)
     return landed;
 }
 
-TEST_P(cut_points, stopped_there_and_given_up_is_exact)
+/// False: the receiver was given up before it came to its point. It did not get the processor for as long as a peer may be silent.
+bool stop_and_give_up(point where)
 {
-    wanted.unresponsive_ns = 60'000'000;
-    use();
     constexpr unsigned total = 24, once_more = 40;
-    const auto         where = static_cast<point>(GetParam());
     const bool         once_a_pass = where == point::positions_half || where == point::positions_given_back;
     child other([&](pipe_end io) {
         endpoint e(bytes);
@@ -172,14 +172,14 @@ TEST_P(cut_points, stopped_there_and_given_up_is_exact)
     });
     endpoint e(bytes);
     address  peer;
-    ASSERT_TRUE(other.end.swap(address_of(e), &peer));
+    EXPECT_TRUE(other.end.swap(address_of(e), &peer));
     std::vector<int> status(64, -1);
     unsigned         ended = 0, given_up = 0;
     auto             collect = [&] {
         while (auto done = e.scq.poll()) {
             EXPECT_EQ(status[done->req_id], -1);
             status[done->req_id] = done->status;
-            given_up += done->status == 13;
+            given_up += done->status != 0;
             ++ended;
         }
         return ended;
@@ -187,28 +187,46 @@ TEST_P(cut_points, stopped_there_and_given_up_is_exact)
     for (std::uint16_t i = 0; i < total; ++i)
         e.qp.post(e.qp.send_inline(i, e.ah, peer.qpn, std::string(1, static_cast<char>(i))));
     int state = 0;
-    ASSERT_TRUE(until([&] { collect(); return waitpid(other.pid, &state, WUNTRACED | WNOHANG) == other.pid; }));
-    ASSERT_TRUE(WIFSTOPPED(state)) << state;
+    bool stopped = false;
+    EXPECT_TRUE(until([&] {
+        collect();
+        stopped = waitpid(other.pid, &state, WUNTRACED | WNOHANG) == other.pid;
+        return stopped || given_up != 0;
+    }));
+    if (!stopped)
+        return false;
+    EXPECT_TRUE(WIFSTOPPED(state)) << state;
     // Posted while it is stopped: nothing of these has begun.
     for (std::uint16_t i = total; i < total + 4; ++i)
         e.qp.post(e.qp.send_inline(i, e.ah, peer.qpn, std::string(1, static_cast<char>(i))));
-    ASSERT_TRUE(until([&] { collect(); return given_up >= 4; })) << "a stopped peer must not hold what it has not begun";
+    EXPECT_TRUE(until([&] { collect(); return std::count(&status[total], &status[total + 4], -1) == 0; })) << "a stopped peer must not hold what it has not begun";
     for (unsigned i = total; i < total + 4; ++i)
         EXPECT_EQ(status[i], 13) << i;
     other.kill(SIGCONT);
-    ASSERT_TRUE(until([&] { return collect() == total + 4; })) << ended;
+    EXPECT_TRUE(until([&] { return collect() == total + 4; })) << ended;
     // It is reached again, over a new connection.
-    ASSERT_TRUE(until([&] {
+    EXPECT_TRUE(until([&] {
         status[once_more] = -1;
         e.qp.post(e.qp.send_inline(once_more, e.ah, peer.qpn, std::string(1, static_cast<char>(once_more))));
         return until([&] { collect(); return status[once_more] != -1; }) && status[once_more] == 0;
     }));
     other.end.put_word(1);
     std::uint64_t landed = 0;
-    ASSERT_TRUE(other.end.get(&landed));
+    EXPECT_TRUE(other.end.get(&landed));
     for (unsigned i = 0; i < 64; ++i)
         EXPECT_EQ((landed >> i & 1) != 0, status[i] == 0) << "message " << i << " ended with " << status[i];
     EXPECT_EQ(other.reap(), 0);
+    return true;
+}
+
+TEST_P(cut_points, stopped_there_and_given_up_is_exact)
+{
+    wanted.unresponsive_ns = 200'000'000;
+    use();
+    bool stopped = false;
+    for (unsigned tries = 0; tries < 20 && !stopped && !HasFailure(); ++tries)
+        stopped = stop_and_give_up(static_cast<point>(GetParam()));
+    EXPECT_TRUE(stopped) << "the point was not passed";
 }
 
 INSTANTIATE_TEST_SUITE_P(each, cut_points,

@@ -94,10 +94,10 @@ unsigned meet(unsigned count, const std::function<plan(unsigned)> &sender, const
         if (testing::Test::HasFailure())
             break;
         // Its end first, so that the next one is alone with the shortage.
-        const std::uint64_t gone = fabric_counters_get()->peers_gone;
+        const std::uint64_t gone = peers_gone();
         other.end.put_word(2);
         EXPECT_EQ(other.reap(), 0) << i;
-        EXPECT_TRUE(until([&] { engine_poll(e.scq.h); return fabric_counters_get()->peers_gone > gone; })) << i;
+        EXPECT_TRUE(until([&] { engine_poll(e.scq.h); return peers_gone() > gone; })) << i;
     }
     return met;
 }
