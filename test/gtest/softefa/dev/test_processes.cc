@@ -277,7 +277,7 @@ TEST_F(processes, stopped_peer_is_only_a_stall)
 TEST_F(processes, peer_that_never_answered_ends_work_to_all_its_queues_at_once)
 {
     constexpr unsigned count = 20;
-    wanted.unresponsive_ns   = 200'000'000;
+    wanted.unresponsive_ns   = 1'000'000'000;
     use();
     child other([&](pipe_end io) {
         std::vector<std::unique_ptr<endpoint>> all;
@@ -304,7 +304,7 @@ TEST_F(processes, peer_that_never_answered_ends_work_to_all_its_queues_at_once)
         ASSERT_TRUE(done) << i;
         EXPECT_EQ(done->status, 15) << i;
     }
-    EXPECT_LT(base::clock_now_ns() - start, base::ms(200) * count / 2) << "one period for each queue";
+    EXPECT_LT(base::clock_now_ns() - start, base::sec(1) * count / 2) << "one period for each queue";
     other.kill(SIGCONT);
     ASSERT_TRUE(until([&] { // at once with 15 as long as the connection is not up
         e.qp.post(e.qp.send_inline(3, e.ah, peers[0].qpn, "12345678"));
