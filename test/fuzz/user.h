@@ -110,6 +110,7 @@ private:
     struct life {
         std::uint64_t turn = 0;
         bool gone          = false;
+        unsigned cancels   = 0; ///< calls that cancel and have not returned
         std::vector<place> fences;
         std::vector<operation *> ops, messages;
     };

@@ -263,6 +263,13 @@ void control_want(iface *f, peer *p, std::uint8_t want) noexcept
     }
 }
 
+void control_hello_now(iface *f, peer *p) noexcept
+{
+    if ((p->want & want_hello) && p->ah != nullptr && !share_is_used(f, p) && (!is_question(p, want_hello) || questions_may_go(f))) {
+        (void)control_send(f, p, wire::control::hello); // else it is still owed
+    }
+}
+
 bool control_can_go_on(iface *f) noexcept
 {
     if (!f->questions.empty() && questions_may_go(f)) {

@@ -122,6 +122,7 @@ void control_heard_long(iface *f, peer *p, std::uint32_t imm, const wire::long_h
     if (control && type == static_cast<unsigned>(wire::control::nak)) {
         return; // it names our epoch, and refuses all the same
     }
+    p->knows_us = true; // WIRE 4.8
     // WIRE 4.2: short headers only towards a peer that has said it knows our epoch.
     if (p->state == peer_state::fresh && h.known_epoch == f->peers.epoch_local(p) && h.your_index != wire::index_none) {
         p->index_remote = h.your_index;

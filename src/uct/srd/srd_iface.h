@@ -347,6 +347,8 @@ void rx_init_desc(void *arg, void *element, std::uint32_t lkey) noexcept;
 // --- srd_control.cc ------------------------------------------------------------------------------------------------------
 /// Something is owed to the peer; sent from the next progress call on.
 void control_want(iface *f, peer *p, std::uint8_t want) noexcept;
+/// A hello that is owed is sent at once, if a slot is free.
+void control_hello_now(iface *f, peer *p) noexcept;
 /// Whether any of it could be done now. All others wait for a completion or a timer.
 bool control_can_go_on(iface *f) noexcept;
 /// Returns how many endpoints were told of their failure.

@@ -132,6 +132,7 @@ struct alignas(64) peer {
     bool bye_received : 1      = false;
     bool bye_owed : 1          = false;     ///< closing: it is told, once
     bool retime : 1            = false;     ///< a timer could not be armed for want of memory: to be tried again
+    bool knows_us : 1          = false;     ///< its device has an address handle for us: it spoke to us, and did not say it has none
     std::uint32_t epoch_remote = 0;         ///< the peer's life; 0 = not heard yet
     std::uint16_t heard_at     = 0;         ///< seconds, low half: the last time the peer was known to live; coarse
     std::uint16_t nonce_answer = 0;         ///< of the peer's latest hello; what hello_ack carries

@@ -29,11 +29,17 @@ constexpr std::uint16_t unknown_retries_max = 400;
 constexpr bool is_read(op_kind kind) noexcept { return kind >= op_kind::get_buf; }
 constexpr bool is_buffered(op_kind kind) noexcept { return kind == op_kind::put_buf || kind == op_kind::get_buf; }
 
+/// The target's device takes one-sided operations of ours: it has answered us, or spoken first. RMA-3
+inline bool rma_reaches(const peer *p) noexcept
+{
+    return p->state == peer_state::open || (p->state == peer_state::fresh && p->knows_us);
+}
+
 /// All that keeps a one-sided post off the common path.
 inline bool rma_ready(const iface *f, const ep *e, const peer *p) noexcept
 {
     return e->gate == 0 && e->fence_waits == 0 && e->fence_seen == f->fence_epoch + e->slow->fence_epoch &&
-           p->state == peer_state::open && p->slow != &peer_slow_idle && p->slow->rma_outstanding() < f->rma.per_peer &&
+           rma_reaches(p) && p->slow != &peer_slow_idle && p->slow->rma_outstanding() < f->rma.per_peer &&
            f->tx.sq_free != 0 && f->ops.top() != nullptr;
 }
 
@@ -311,13 +317,15 @@ void rma_withdraw(iface *f, op *o, ucs_status_t status) noexcept
 void rma_attached(iface *f, peer *p) noexcept
 {
     if (f->rma.expected && (f->rma.put || f->rma.get)) {
-        (void)rma_hello(f, p);
+        if (!rma_hello(f, p)) {
+            control_hello_now(f, p); // a program that puts and gets may not call us for long
+        }
     }
 }
 
 bool rma_hello(iface *f, peer *p) noexcept
 {
-    if (p->state != peer_state::fresh) {
+    if (p->state != peer_state::fresh || p->knows_us) {
         return true; // a failed peer: the post says so
     }
     if (p->slow->hello_due == 0) {

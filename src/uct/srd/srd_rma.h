@@ -27,7 +27,8 @@
  * Invariants
  *   RMA-1  rma_outstanding() == one-sided records of the peer that are not done.
  *   RMA-2  while that is not 0, the peer's window is held: every active message passes tx_admit.
- *   RMA-3  nothing one-sided is posted before the peer has answered hello: its device would refuse us (status 14).
+ *   RMA-3  nothing one-sided is posted before the peer has answered hello, or spoken to us by itself: until its device has an
+ *          address handle for us it would refuse us (status 14).
  *   RMA-4  one peer's one-sided operations hold at most half of the send queue.
  *   RMA-5  epochs compared on one endpoint do not go back: its queue is in order, and nothing passes it. Except after a fence
  *          inside a turn: then an older request in the queue is fenced once more, which only waits for more.
@@ -61,10 +62,11 @@ bool fence_observe(const iface *f, ep *e) noexcept;
 bool fence_rma_over(iface *f, ep *e) noexcept;
 /// Whether the active messages before it were consumed; asks the peer to tell, if it was not asked.
 bool fence_consumed_over(iface *f, ep *e) noexcept;
-/// An endpoint leads to the peer now. Where one-sided operations are expected, hello is said at once: a target may stop calling
-/// UCX as soon as it has handed out its keys, and only its program can answer.
+/// An endpoint leads to the peer now. Where one-sided operations are expected, hello is said at once, before this returns: a
+/// target may stop calling UCX as soon as it has handed out its keys, and only its program can answer. Where both sides have
+/// endpoints each hears the other's hello, and nobody needs an answer.
 void rma_attached(iface *f, peer *p) noexcept;
-/// Makes the peer answer hello, if it has not. Returns whether it has.
+/// Makes the peer answer hello, unless it has spoken. Returns whether it has.
 bool rma_hello(iface *f, peer *p) noexcept;
 
 } // namespace srd
