@@ -73,6 +73,8 @@ struct settings {
     std::uint32_t record_count        = 4096;       ///< entries that it keeps
     std::uint32_t dmabuf              = 0;          ///< 1: any descriptor that can be mapped is taken for a dmabuf
     std::uint32_t cq_overrun          = 0;          ///< a completion that finds its CQ full: 0 waits, 1 is lost with an error event
+    std::uint8_t  direct              = 0;          ///< 1: programs may ask for the addresses of rings and doorbells
+    std::uint64_t direct_nap_ns       = 20'000;     ///< longest pause between two looks at doorbells of such programs
     device_limits limits;
     rude_settings rude;
 };

@@ -5,12 +5,14 @@
  *
  * An entry may be written only where the application has consumed. For a CQ with a channel the provider writes its consumer index into
  * the doorbell; for the others the wrapper of poll tells us (engine_consumed). An entry that finds the ring full goes to an overflow list, which
- * was sized when the QPs were created; work that could exceed even that is not begun (cq_has_room), so the debt is bounded.
+ * was sized when the QPs were created; work that could exceed even that is not begun (cq_has_room), so the debt is bounded. Of a CQ that is read
+ * without verbs calls nothing is known: it is taken to have room (direct.cc).
  *
  *   CQ-1  an entry is visible only when whole: its first word, with the phase bit, is stored last with release.
- *   CQ-2  an unread entry is never overwritten.
+ *   CQ-2  an unread entry is never overwritten, unless the CQ is read without verbs calls.
  *   CQ-3  entries in ring + overflow + reserved never exceed entries + overflow_room.
  */
+#include "softefa/dev/direct.h"
 #include "softefa/dev/engine_state.h"
 #include "softefa/dev/helper.h"
 #include "softefa/dev/op_life.h"
@@ -29,6 +31,10 @@ namespace {
 /// Learns what the application has consumed. A value that no correct program can write is ignored.
 void refresh(cq &c) noexcept
 {
+    if (c.direct) [[unlikely]] {
+        c.believed = c.produced;
+        return;
+    }
     std::uint64_t seen = c.consumed.load(std::memory_order_acquire);
     if (c.doorbell != nullptr) {
         const auto index = static_cast<std::uint16_t>(c.doorbell->load(std::memory_order_acquire));
@@ -156,6 +162,7 @@ void cq_fire(cq &c) noexcept
     c.armed = false;
     if (c.event_fd < 0)
         return;
+    direct_fired(c);
     ++counters_of(c.owner->device).events;
     if (!write_event(c) && !c.event_owed) {
         c.event_owed = true;

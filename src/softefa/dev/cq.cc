@@ -1,4 +1,5 @@
 /* Creating and destroying completion queues. See completion.cc for their use. */
+#include "softefa/dev/direct.h"
 #include "softefa/dev/engine_state.h"
 
 #include <bit>
@@ -14,6 +15,7 @@ void cq_release(cq &c) noexcept
             --engine().cq_overflowing;
         if (c.event_owed)
             --engine().events_owed;
+        direct_forget(c);
         c.ring  = nullptr;
         c.armed = c.event_owed = false;
         c.overflow_count       = 0;

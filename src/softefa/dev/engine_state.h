@@ -100,6 +100,9 @@ struct engine_state {
     unsigned          polls_asleep = 0;   ///< polls since `asleep`
     std::atomic<bool> waiter = false;     ///< somebody blocks on a channel: sleep at once
     std::atomic<bool> lookup_wanted = false, failed_links = false; ///< reasons for a kick
+    qp           *direct_qps = nullptr; ///< posted to without verbs calls
+    cq           *direct_cqs = nullptr; ///< read without verbs calls, and with a doorbell
+    std::atomic<bool> direct_any = false; ///< one of the two is not empty
     unsigned      cq_overflowing = 0; ///< CQs whose overflow list is in use
     unsigned      events_owed = 0;   ///< CQs whose event record did not fit the pipe
     bool          resolve_wanted = false; ///< parked work that the helper does not know of yet

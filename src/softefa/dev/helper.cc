@@ -2,11 +2,13 @@
  *
  * Sleeping. While the application polls, the helper only looks now and then whether it still does. Once it does not, the helper marks the process
  * as sleeping in every own segment (channel.h, CH-1), serves what there is until nothing moves, and sleeps until a peer, a timer or the
- * application wakes it. An application that polls many times in a row ends that (engine_poll). An idle process uses no processor time.
+ * application wakes it. An application that polls many times in a row ends that (engine_poll). An idle process uses no processor time, unless it
+ * has rings that are read directly (direct.cc): these wake nobody, so the sleep is a series of naps.
  *
  *   HLP-2  asleep implies that every own park word is odd.
  */
 #include "softefa/dev/configure.h"
+#include "softefa/dev/direct.h"
 #include "softefa/dev/helper_state.h"
 #include "softefa/dev/publish.h"
 
@@ -17,6 +19,7 @@
 #include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -42,24 +45,30 @@ void mark_asleep() noexcept // engine lock held
     std::atomic_thread_fence(std::memory_order_seq_cst); // CH-1: the word first, then the last look
 }
 
-/// Serves until nothing moves; returns when to look again (0: at once, ~0: when woken).
-base::time_ns serve() noexcept
+/// Serves until nothing moves; returns when to look again (0: at once, ~0: when woken). `sleeps`: the application does not poll.
+base::time_ns serve(bool sleeps) noexcept
 {
     engine_state &e = engine();
     for (unsigned round = 0; round < serve_rounds; ++round) {
         const engine_guard guard;
         if (round == 0) {
-            mark_asleep();
+            if (sleeps)
+                mark_asleep();
+            helper.naps  = direct_watched();
             e.timer_skip = timer_polls - 1; // look at the clock in this pass
         }
-        if (!engine_run()) {
+        const bool posted = direct_look();
+        if (!engine_run() && !posted) {
             const base::time_ns now = base::clock_now_ns();
+            if (round != 0)
+                helper.moved_at = now;
             const base::time_ns next = requester_next_deadline();
             if (next == ~base::time_ns{0})
                 return next;
             return next > now ? next - now : 1;
         }
     }
+    helper.moved_at = base::clock_now_ns();
     return 0;
 }
 
@@ -107,6 +116,9 @@ void *helper_main(void *) noexcept
     bool          parked     = false;
     epoll_event   events[32];
 
+    if (settings_in_force().direct != 0)
+        prctl(PR_SET_TIMERSLACK, 1ul); // of this thread: naps are short
+
     while (!helper.stop.load(std::memory_order_acquire)) {
         int count = 0;
         wait_events(events, 32, &count, pause);
@@ -133,10 +145,15 @@ void *helper_main(void *) noexcept
         if (active && !e.asleep.load(std::memory_order_relaxed)) {
             tick_ms = std::min(tick_ms * 2, tick_ms_max);
             pause   = base::ms(tick_ms);
+            helper.naps = false;
+            if (e.direct_any.load(std::memory_order_relaxed)) [[unlikely]]
+                pause = std::min(pause, serve(false));
         } else {
             tick_ms = tick_ms_min;
-            pause   = serve();
+            pause   = serve(true);
         }
+        if (helper.naps)
+            pause = std::min(pause, direct_pause(base::clock_now_ns() - helper.moved_at));
         if (parked)
             pause = std::min(pause, lookup_pause);
         if (helper.unresponsive != 0)

@@ -55,6 +55,8 @@ struct helper_state {
     unsigned          accepted = 0;     ///< peers in state `accepted`
     base::time_ns     unresponsive = 0; ///< a peer that does not move for so long is given up; 0 = never
     base::time_ns     next_progress_check = 0;
+    bool              naps = false;       ///< rings are read directly: never sleeps for long
+    base::time_ns     moved_at = 0;       ///< when a pass last moved anything
     crowd             crowds[64] = {};  ///< whose backlog was full when we tried last
     std::uint32_t     cut_rule = 0;     ///< fabric::cut_rule for segments of this process
 };

@@ -84,6 +84,7 @@ struct cq {
     cqe_bytes                 *overflow   = nullptr; ///< circular, overflow_room entries
     bool                       armed = false, event_owed = false, with_sgid = false;
     bool                       failed = false; ///< overran, and SOFTEFA_CQ_OVERRUN says that this is an error
+    bool                       direct = false; ///< read without verbs calls (direct.cc): nobody tells what was consumed
     // slow
     int                        event_fd = -1;
     std::uint64_t              user_handle = 0;
@@ -91,7 +92,11 @@ struct cq {
     std::uint32_t              async_events = 0; ///< records written to the context's async_fd
     handle                     self = 0;
     context                   *owner = nullptr;
-    unsigned                   users = 0; ///< QPs, once per queue
+    unsigned                   users = 0; ///< QPs, once per queue; changes under both locks
+    static constexpr std::uint8_t never_fired = 0xff;
+    std::uint8_t               fired_sequence = never_fired; ///< only if `direct`: in the doorbell at the last event
+    std::uint32_t              doorbell_seen = 0; ///< only if `direct`: value that was acted upon last
+    cq                        *direct_next = nullptr; ///< engine.direct_cqs
     std::uint32_t              overflow_wanted = 0; ///< WQEs of the queues that complete here; overflow_room never shrinks below it
     std::uint16_t              index = 0;
     mapped_region              ring_region, doorbell_region;
@@ -199,6 +204,9 @@ struct qp {
     context                    *owner = nullptr;
     // slow
     handle                      self = 0;
+    bool                        direct = false; ///< posted to without verbs calls (direct.cc)
+    std::uint32_t               sq_seen = 0, rq_seen = 0; ///< only if `direct`: doorbells that were acted upon last
+    qp                         *direct_next = nullptr; ///< engine.direct_qps
     qp_attr                     attr;
     qp_request                  caps;
     mapped_region               sq_region, sq_db_region, rq_region, rq_db_region;

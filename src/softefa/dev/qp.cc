@@ -3,6 +3,7 @@
  * Owns: everything about a QP that is not moving data. All memory that its work can ever need is allocated here: one op for each send WQE, and
  * one overflow entry in its CQs for each WQE of either queue.
  */
+#include "softefa/dev/direct.h"
 #include "softefa/dev/engine_state.h"
 #include "softefa/dev/fabric_client.h"
 #include "softefa/dev/publish.h"
@@ -169,6 +170,7 @@ void reset(qp &q) noexcept
 {
     requester_drop_qp(q);
     q.sq_consumed = q.rq_consumed = 0;
+    q.sq_seen = q.rq_seen = 0;
     if (q.sq_doorbell != nullptr)
         q.sq_doorbell->store(0, std::memory_order_relaxed);
     if (q.rq_doorbell != nullptr)
@@ -212,6 +214,9 @@ void qp_release(qp &q) noexcept
     {
         const engine_guard engine_lock; // no CQE of this QP after this
         requester_drop_qp(q);
+        direct_forget(q);
+        --q.send_cq->users;
+        --q.recv_cq->users;
         std::atomic_ref(q.state).store(qp_state::reset, std::memory_order_relaxed); // engine_posted_recv() reads it without the lock
         q.ops        = nullptr; // whoever still meets this QP finds a QP without queues
         q.sq_entries = q.rq_entries = 0; // nobody publishes a row of it any more
@@ -227,8 +232,6 @@ void qp_release(qp &q) noexcept
     fabric_release_qpn(q.device, q.qpn);
     --q.domain->users;
     unreserve_overflow(*q.send_cq, *q.recv_cq, q.caps);
-    --q.send_cq->users;
-    --q.recv_cq->users;
     --c.qp_count;
     release_parts(c, all);
     objects().qps.erase(q.self);
@@ -274,14 +277,14 @@ result<qp_reply> qp_create(handle owner, const qp_request &request) noexcept
         q->qpn  = *qpn;
         engine().local_qps[q->device][q->qpn] = static_cast<std::uint16_t>(q->slot + 1);
         engine().routes[q->device][q->qpn]    = 1; // link 0 is the process itself
+        ++send->users;
+        ++recv->users;
         publish_qp(*q);
         record(record_kind::qp_create, q->device, q->qpn, 0, 0, static_cast<unsigned>(q->type), q->sq_entries | std::uint64_t{q->rq_entries} << 32);
     }
     const unsigned low = q->qpn & low_mask();
     c->low_used[low / 64] |= std::uint64_t{1} << (low % 64);
     ++p->users;
-    ++send->users;
-    ++recv->users;
     ++c->qp_count;
     return qp_reply{h, q->qpn, got.sq.where, got.sq_db.where, got.rq.where, got.rq_db.where};
 }

@@ -247,7 +247,7 @@ bool is_soft_tree(const char *path)
 }
 
 /// Two variables, nothing else (IPO-2): where libibverbs finds the tree, and that libfabric must not bypass the verbs calls that
-/// drive the engine.
+/// drive the engine, unless the helper thread stands in for them.
 __attribute__((constructor)) void prepare_process()
 {
     resolve_all();
@@ -263,7 +263,9 @@ __attribute__((constructor)) void prepare_process()
     } else if (strcmp(set, path) != 0) {
         report(severity::debug, "SYSFS_PATH=%s was set before and is kept; the devices are below %s", set, path);
     }
-    setenv("FI_EFA_USE_DATA_PATH_DIRECT", "0", 0);
+    if (s->direct == 0) {
+        setenv("FI_EFA_USE_DATA_PATH_DIRECT", "0", 0);
+    }
 }
 
 } // namespace

@@ -6,6 +6,7 @@
  */
 #include "softefa/uverbs/verbs_hooks.h"
 
+#include "softefa/dev/direct.h"
 #include "softefa/dev/engine.h"
 #include "softefa/uverbs/file.h"
 #include "softefa/uverbs/object_table.h"
@@ -192,6 +193,20 @@ void hooks_install_qp(open_file &file, object &qp) noexcept
         return;
     }
     wrap(base, offsetof(ibv_qp_ex, wr_complete), &wrapped_wr_complete, &qp.wr_complete);
+}
+
+void hooks_rings_known(ibv_cq *cq) noexcept
+{
+    if (const object *slot = object_find(cq->handle, cq); slot != nullptr) {
+        dev::direct_cq(slot->device);
+    }
+}
+
+void hooks_rings_known(ibv_qp *qp) noexcept
+{
+    if (const object *slot = object_find(qp->handle, qp); slot != nullptr) {
+        dev::direct_qp(slot->device);
+    }
 }
 
 } // namespace softefa::uverbs

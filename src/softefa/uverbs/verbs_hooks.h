@@ -41,4 +41,8 @@ void hooks_install_cq(object &cq) noexcept;
 /// MODIFY_QP: wr_complete, which the provider fills in after CREATE_QP.
 void hooks_install_qp(open_file &file, object &qp) noexcept;
 
+/// The application was given the addresses of the rings of `cq` or `qp`.
+void hooks_rings_known(ibv_cq *cq) noexcept;
+void hooks_rings_known(ibv_qp *qp) noexcept;
+
 } // namespace softefa::uverbs

@@ -1,5 +1,6 @@
 // What the process around the device does: it forks and goes on with verbs, closes everything it can count to, cancels threads, registers memory
 // that it may not write, and lets a completion queue overrun.
+#include "run_apart.h"
 #include "verbs_endpoint.h"
 
 #include <cerrno>
@@ -26,14 +27,6 @@ int exchange(endpoint &e)
     }
     const auto first = e.poll(), second = e.poll();
     return first && second && first->status == IBV_WC_SUCCESS && second->status == IBV_WC_SUCCESS ? 0 : 2;
-}
-
-int wait_for(pid_t child)
-{
-    int status = -1;
-    EXPECT_EQ(child, waitpid(child, &status, 0));
-    EXPECT_TRUE(WIFEXITED(status)) << status;
-    return WEXITSTATUS(status);
 }
 
 TEST(verbs_process, forked_child_opens_a_device_of_its_own_and_the_parent_goes_on)
@@ -149,23 +142,6 @@ TEST(verbs_process, close_range_over_the_device_closes_it)
     EXPECT_EQ(0, wait_for(child));
 }
 
-/// This program once more, with one of its disabled tests, a domain of its own and one more setting. Its exit code.
-int run_apart(const char *test, const char *name, const char *value)
-{
-    const pid_t child = fork();
-    if (child == 0) {
-        alarm(300);
-        const std::string folder = getenv("SOFTEFA_REGISTRY_DIR") + std::string(".") + test;
-        const std::string filter = std::string("--gtest_filter=verbs_process.DISABLED_") + test;
-        setenv(name, value, 1);
-        setenv("SOFTEFA_REGISTRY_DIR", folder.c_str(), 1);
-        unsetenv("SYSFS_PATH");
-        execl("/proc/self/exe", "verbs", "--gtest_also_run_disabled_tests", filter.c_str(), "--gtest_output=", nullptr);
-        _exit(127);
-    }
-    return wait_for(child);
-}
-
 /// Somebody holds the lock of this test's domain, which nobody but this test's processes is in.
 bool domain_is_held()
 {
@@ -221,7 +197,7 @@ TEST(verbs_process, DISABLED_membership_outlives_closing_and_forking)
 
 TEST(verbs_process, membership_outlives_closing_and_forking)
 {
-    EXPECT_EQ(0, run_apart("membership_outlives_closing_and_forking", "SOFTEFA_LOG_LEVEL", "error"));
+    EXPECT_EQ(0, run_apart("verbs_process", "membership_outlives_closing_and_forking", "SOFTEFA_LOG_LEVEL", "error"));
 }
 
 void *open_while_cancelled(void *opened)
@@ -254,7 +230,7 @@ TEST(verbs_process, DISABLED_first_open_is_cancelled)
 
 TEST(verbs_process, cancelled_thread_leaves_no_lock_behind)
 {
-    EXPECT_EQ(0, run_apart("first_open_is_cancelled", "SOFTEFA_LOG_LEVEL", "error"));
+    EXPECT_EQ(0, run_apart("verbs_process", "first_open_is_cancelled", "SOFTEFA_LOG_LEVEL", "error"));
 }
 
 TEST(verbs_process, memory_without_the_rights_is_refused)
@@ -335,7 +311,7 @@ TEST(verbs_process, DISABLED_overrun_is_an_error_here)
 
 TEST(verbs_process, overrun_can_be_made_an_error)
 {
-    EXPECT_EQ(0, run_apart("overrun_is_an_error_here", "SOFTEFA_CQ_OVERRUN", "error"));
+    EXPECT_EQ(0, run_apart("verbs_process", "overrun_is_an_error_here", "SOFTEFA_CQ_OVERRUN", "error"));
 }
 
 /// Run by the test below for each profile.
@@ -376,7 +352,7 @@ TEST(verbs_process, DISABLED_what_a_profile_answers)
 TEST(verbs_process, each_profile_answers_queries_by_its_features)
 {
     for (const char *profile : {"efa0", "efa1", "efa2", "efa3"}) {
-        EXPECT_EQ(0, run_apart("what_a_profile_answers", "SOFTEFA_PROFILE", profile)) << profile;
+        EXPECT_EQ(0, run_apart("verbs_process", "what_a_profile_answers", "SOFTEFA_PROFILE", profile)) << profile;
     }
 }
 
