@@ -37,7 +37,7 @@ ucs_config_field_t uct_srd_iface_config_table[] = {
 
     {"SHORT_SIZE", "256",
      "Largest short active message, its 8-byte header included. What exceeds the device's inline size (32 bytes on the\n"
-     "first generations, of which 4 are ours) is copied into a bounce buffer.",
+     "first generations, 80 on later ones with rdma-core 63; 4 of them are ours) is copied into a bounce buffer.",
      offsetof(uct_srd_iface_config_t, short_size), UCS_CONFIG_TYPE_MEMUNITS},
 
     {"RNR_RETRY_COUNT", "3",
