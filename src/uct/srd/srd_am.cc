@@ -61,7 +61,7 @@ inline bool tx_ready(const iface *f, const ep *e, const peer *p) noexcept
 [[gnu::noinline, gnu::cold]] void tx_posted_long(iface *f, peer *p, std::uint32_t flags) noexcept
 {
     if (flags & wire::imm_credit) {
-        p->want &= static_cast<std::uint8_t>(~want_credit); // renewed while the header was written
+        grant_told(p);
         if (p->slow->rma_outstanding() == 0) { // RMA-2
             p->tx.refresh();
         }

@@ -91,7 +91,7 @@ bool control_send(iface *f, peer *p, wire::control type, wire::nak_reason reason
         p->want &= static_cast<std::uint8_t>(~want_of(type));
     }
     if (header_flags != 0) {
-        p->want &= static_cast<std::uint8_t>(~want_credit); // those headers carry the newest grant
+        grant_told(p); // those headers carry the newest grant
     }
     if (type == wire::control::hello_ack) {
         p->answered = true;

@@ -57,6 +57,12 @@ void grant_renew(iface *f, peer *p) noexcept
     }
 }
 
+void grant_told(peer *p) noexcept
+{
+    p->want &= static_cast<std::uint8_t>(~want_credit);
+    rx_set_attention(p); // from now on what counts is where the next grant is due
+}
+
 void grant_leave(iface *f, peer *p) noexcept
 {
     if (p->activity != 0) {

@@ -376,6 +376,8 @@ void peer_backoff(iface *f, peer *p) noexcept;
 // --- srd_grant.cc --------------------------------------------------------------------------------------------------------
 /// A new grant for what the peer's next header carries: its share of the receive queue. IFC-4
 void grant_renew(iface *f, peer *p) noexcept;
+/// The header with the newest grant is on its way: none is owed until the next one is due.
+void grant_told(peer *p) noexcept;
 /// The peer is not counted as an active sender any more.
 void grant_leave(iface *f, peer *p) noexcept;
 /// The receive queue shrinks again to what is granted.

@@ -78,6 +78,21 @@ TEST_F(srd_am, short_that_owes_credits_carries_them_inline_if_they_fit)
     EXPECT_EQ(f_->tx.bufs, first);
 }
 
+/// Else the next one would be noticed when the sender has used it up, and stands still.
+TEST_F(srd_am, header_with_credits_makes_the_next_grant_due_at_half_of_it)
+{
+    p_->credit.renew(base::seq32(0), 64);
+    for (unsigned i = 0; i < 40; ++i) {
+        p_->rx.advance();
+    }
+    owe_credits();
+    ASSERT_EQ(send(4), UCS_OK);
+    ASSERT_EQ(p_->want & want_credit, 0);
+    EXPECT_EQ(p_->attention, static_cast<std::uint32_t>(distance(p_->rx.expected(), p_->credit.due_at())));
+    EXPECT_LT(p_->attention, p_->credit.outstanding());
+    complete_all();
+}
+
 TEST_F(srd_am, short_that_carried_credits_inline_is_posted_again_with_them)
 {
     owe_credits();

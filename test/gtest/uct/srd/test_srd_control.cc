@@ -46,6 +46,22 @@ TEST_F(srd_control, a_few_stuck_peers_leave_slots_for_the_others)
     EXPECT_EQ(fake_queue::posted.back()->owner, stuck[0]);
 }
 
+TEST_F(srd_control, a_grant_sent_alone_makes_the_next_one_due_at_half_of_it)
+{
+    peer *p  = peer_of(7);
+    p->state = peer_state::open;
+    p->credit.renew(base::seq32(0), 64);
+    for (unsigned i = 0; i < 40; ++i) {
+        p->rx.advance();
+    }
+    control_want(f_.get(), p, want_credit);
+    control_run(f_.get());
+    ASSERT_EQ(fake_queue::posted.size(), 1u);
+    EXPECT_EQ(p->want & want_credit, 0);
+    EXPECT_EQ(p->attention, static_cast<std::uint32_t>(distance(p->rx.expected(), p->credit.due_at())));
+    EXPECT_LT(p->attention, p->credit.outstanding());
+}
+
 TEST_F(srd_control, a_host_that_died_does_not_take_all_slots)
 {
     constexpr int dead_count = 40;
