@@ -1,8 +1,10 @@
 /* Lives that end and begin again, seen through UCT by an interface that stays open.
  *
- *   uct_lives cycles COUNT KILL_EVERY  COUNT interfaces of other processes come, talk in both directions and go; each KILL_EVERY-th
+ *   uct_lives cycles COUNT KILL_EVERY [PACE]
+ *                                      COUNT interfaces of other processes come, talk in both directions and go; each KILL_EVERY-th
  *                                      is killed instead. The resident memory of the one that stays is as large at the end as after
- *                                      a fifth of them.
+ *                                      a fifth of them. It answers at most PACE of them a second: those who went are remembered for
+ *                                      a while, so what is remembered grows with the pace, and a long run wants one that it can keep
  *   uct_lives restart ROUNDS           a peer is killed with messages outstanding and comes back with the same queue pair number
  *                                      (SOFTEFA_REUSE_QPN=1): only the endpoint to the life that ended fails, once, and the next one works
  *   uct_lives ah-limit                 on three devices with SOFTEFA_MAX_AH=2: a sender for which the receiver has no address handle
@@ -69,7 +71,7 @@ int play_visitor(uint64_t first, uint64_t last)
     return 0;
 }
 
-int cycles(uint64_t count, uint64_t kill_every)
+int cycles(uint64_t count, uint64_t kill_every, uint64_t pace)
 {
     uct_node              host;
     std::vector<greeting> waiting;
@@ -87,6 +89,8 @@ int cycles(uint64_t count, uint64_t kill_every)
     };
     const auto begin = clock::now();
     auto       said  = begin;
+    auto       due   = begin; // of the next answer
+    const auto turn  = std::chrono::nanoseconds(pace == 0 ? 0 : 1'000'000'000 / pace);
     while (done < count) {
         // One process is the next visitors, until it is time to kill one.
         child          visitor;
@@ -99,7 +103,9 @@ int cycles(uint64_t count, uint64_t kill_every)
         auto       moved   = clock::now();
         while (done < last) {
             host.progress();
-            for (const greeting &g : std::exchange(waiting, {})) { // more come while these are answered
+            // More come while these are answered.
+            for (const greeting &g : clock::now() < due ? std::vector<greeting>() : std::exchange(waiting, {})) {
+                due = clock::now() + turn;
                 uct_ep_h ep;
                 if (host.try_connect(g.from, &ep) != UCS_OK) {
                     die("no endpoint to a visitor");
@@ -323,8 +329,8 @@ int main(int argc, char **argv)
     if (what == "visitor" && argc == 4) {
         return play_visitor(number(2), number(3));
     }
-    if (what == "cycles" && argc == 4 && number(2) >= 5 && number(3) > 0) {
-        return cycles(number(2), number(3));
+    if (what == "cycles" && (argc == 4 || argc == 5) && number(2) >= 5 && number(3) > 0) {
+        return cycles(number(2), number(3), argc == 5 ? number(4) : 0);
     }
     if (what == "restart" && argc == 3 && number(2) > 0) {
         return restart(unsigned(number(2)));
@@ -332,6 +338,6 @@ int main(int argc, char **argv)
     if (what == "ah-limit" && argc == 2) {
         return ah_limit();
     }
-    std::fprintf(stderr, "usage: uct_lives cycles COUNT KILL_EVERY | restart ROUNDS | ah-limit\n");
+    std::fprintf(stderr, "usage: uct_lives cycles COUNT KILL_EVERY [PACE] | restart ROUNDS | ah-limit\n");
     return 2;
 }
