@@ -1,7 +1,6 @@
 /* A second process for tests: forked before the parent opens anything, talks over a socket pair, is always reaped. */
 #pragma once
 
-#include "softefa/dev/engine_state.h"
 #include "softefa/dev/nic.h"
 
 #include <csignal>

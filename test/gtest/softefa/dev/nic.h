@@ -8,6 +8,7 @@
 #include "softefa/dev/counters.h"
 #include "softefa/dev/device.h"
 #include "softefa/dev/engine.h"
+#include "softefa/dev/engine_state.h"
 
 #include "base/clock.h"
 #include "base/rng.h"
@@ -30,6 +31,13 @@ using softefa::settings;
 inline constexpr unsigned      generous_ms = 60'000; ///< for what must happen; only a failure takes so long, however busy the machine
 inline constexpr std::uint32_t qkey = 0x1234;
 inline constexpr std::uint32_t local_write = 1, remote_write = 2, remote_read = 4;
+
+/// What a device counted so far: the helper thread counts too.
+inline device_counters counted(unsigned device = 0)
+{
+    const engine_guard guard;
+    return *device_counters_get(device);
+}
 
 struct cqe {
     std::uint16_t req_id, qpn;

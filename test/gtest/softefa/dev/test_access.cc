@@ -174,7 +174,7 @@ TEST_F(access_rules, write_with_immediate_waits_for_a_receive_and_writes_once)
     const auto remote = reinterpret_cast<std::uint64_t>(to.memory.data());
     from.memory[0] = 1;
     from.qp.post(queue_pair::with_imm(from.qp.rdma(2, 1, from.ah, to.qp.qpn, from.slice(0, 8), remote, to.rkey), 5));
-    ASSERT_TRUE(until([&] { from.scq.poll(); return device_counters_get(0)->rnr_retries > 2; }));
+    ASSERT_TRUE(until([&] { from.scq.poll(); return counted().rnr_retries > 2; }));
     to.memory[0] = 99; // the data is there already; the retry repeats the immediate alone
     to.qp.post_recv(9, {to.slice(64, 8)});
     auto got = to.rcq.wait(), done = from.scq.wait();

@@ -161,11 +161,11 @@ TEST_F(objects, cq_overrun_keeps_every_entry)
         e.qp.post_recv(i, {e.slice(i * 64u, 64)});
     for (std::uint16_t i = 0; i < 64; ++i)
         e.qp.put(e.qp.send_inline(static_cast<std::uint16_t>(100 + i), e.ah, e.qp.qpn, "overrun"));
-    const auto before = device_counters_get(0)->cq_overflows;
+    const auto before = counted().cq_overflows;
     e.qp.ring();
     for (int i = 0; i < 200; ++i)
         engine_poll(e.rcq.h); // nothing is taken out
-    EXPECT_GE(device_counters_get(0)->cq_overflows - before, 64u);
+    EXPECT_GE(counted().cq_overflows - before, 64u);
     std::set<std::uint16_t> sends, receives;
     for (int i = 0; i < 64; ++i) {
         auto got = e.rcq.wait(), done = e.scq.wait();
@@ -227,10 +227,10 @@ TEST_F(objects, event_is_written_once_per_arm_and_never_lost)
         EXPECT_TRUE(events(5000)) << "the helper serves who blocks";
         ASSERT_TRUE(cq.wait() && cq.wait());
         EXPECT_FALSE(events(0)) << "one per arm";
-        const auto before = device_counters_get(0)->completions;
+        const auto before = counted().completions;
         q.post_recv(1, {e.slice(0, 64)});
         q.post(q.send_inline(2, e.ah, q.qpn, "early"));
-        ASSERT_TRUE(until([&] { engine_poll(cq.h); return device_counters_get(0)->completions >= before + 2; }));
+        ASSERT_TRUE(until([&] { engine_poll(cq.h); return counted().completions >= before + 2; }));
         ASSERT_TRUE(cq.take());
         engine_arm(cq.h); // one entry still waits
         EXPECT_TRUE(events(5000));
@@ -362,15 +362,15 @@ TEST_F(objects, reset_drops_work_and_starts_over)
 TEST_F(objects, hostile_doorbells_are_counted_and_harmless)
 {
     endpoint   e(4096);
-    const auto before = device_counters_get(0)->bad_doorbell;
+    const auto before = counted().bad_doorbell;
     *e.qp.sq_db = 5000;
     *e.qp.rq_db = 60000;
     engine_posted(e.qp.h);
-    EXPECT_EQ(device_counters_get(0)->bad_doorbell, before + 1);
+    EXPECT_EQ(counted().bad_doorbell, before + 1);
     *e.qp.sq_db = 0;
     e.qp.post(e.qp.send_inline(1, e.ah, e.qp.qpn, "x"));
     EXPECT_FALSE(e.rcq.wait(20));
-    EXPECT_GT(device_counters_get(0)->bad_doorbell, before + 1);
+    EXPECT_GT(counted().bad_doorbell, before + 1);
     *e.qp.rq_db = 0;
     e.qp.post_recv(1, {e.slice(0, 64)});
     EXPECT_TRUE(e.rcq.wait());
@@ -502,9 +502,9 @@ TEST_F(objects, write_with_immediate_waits_for_a_receive)
 {
     endpoint   e(1 << 18);
     const auto remote = reinterpret_cast<std::uint64_t>(e.memory.data() + (1 << 17));
-    const auto before = device_counters_get(0)->rnr_retries;
+    const auto before = counted().rnr_retries;
     e.qp.post(queue_pair::with_imm(e.qp.rdma(2, 3, e.ah, e.qp.qpn, e.slice(0, 70000), remote, e.rkey), 1));
-    ASSERT_TRUE(until([&] { e.scq.poll(); return device_counters_get(0)->rnr_retries > before + 1; }));
+    ASSERT_TRUE(until([&] { e.scq.poll(); return counted().rnr_retries > before + 1; }));
     e.qp.post_recv(77, {e.slice(0, 0)});
     auto got = e.rcq.wait();
     ASSERT_TRUE(got);
@@ -531,8 +531,8 @@ TEST_F(objects, destroyed_ah_ends_its_waiting_work)
 {
     endpoint e(4096);
     e.qp.post(e.qp.send_inline(1, e.ah, e.qp.qpn, "rnr"));
-    const auto before = device_counters_get(0)->rnr_retries;
-    ASSERT_TRUE(until([&] { e.scq.poll(); return device_counters_get(0)->rnr_retries > before; }));
+    const auto before = counted().rnr_retries;
+    ASSERT_TRUE(until([&] { e.scq.poll(); return counted().rnr_retries > before; }));
     ASSERT_EQ(ah_destroy(e.ah_handle), status::ok);
     auto done = e.scq.wait();
     ASSERT_TRUE(done);

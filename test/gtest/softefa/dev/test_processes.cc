@@ -101,7 +101,7 @@ TEST_F(processes, rdma_read_of_a_sleeping_target_returns_its_bytes)
         for (std::size_t i = 0; i < size; ++i)
             ASSERT_EQ(e.memory[i], static_cast<std::uint8_t>(i * 31 + (i >> 8))) << i;
     }
-    EXPECT_EQ(device_counters_get(0)->read_ops >= 8, true);
+    EXPECT_EQ(counted().read_ops >= 8, true);
     other.end.put_word(1);
     EXPECT_EQ(other.reap(), 0);
 }
@@ -183,7 +183,7 @@ TEST_F(processes, killed_peer_fails_its_work_and_only_that)
     ASSERT_TRUE(living.end.swap(address_of(e), &survivor));
     for (std::uint16_t i = 0; i < 20; ++i) // no receive is ever posted there: they stay outstanding
         e.qp.post(e.qp.send_inline(i, e.ah, victim.qpn, "doomed"));
-    ASSERT_TRUE(until([&] { e.scq.poll(); return device_counters_get(0)->rnr_retries > 20; }));
+    ASSERT_TRUE(until([&] { e.scq.poll(); return counted().rnr_retries > 20; }));
     dying.kill(SIGKILL);
     EXPECT_EQ(dying.reap(), -SIGKILL);
     for (std::uint16_t i = 0; i < 20; ++i) {
@@ -229,7 +229,7 @@ TEST_F(processes, killed_peer_is_noticed_although_its_forked_child_lives)
     ASSERT_TRUE(dying.end.swap(address_of(e), &victim));
     for (std::uint16_t i = 0; i < 4; ++i)
         e.qp.post(e.qp.send_inline(i, e.ah, victim.qpn, "doomed"));
-    ASSERT_TRUE(until([&] { e.scq.poll(); return device_counters_get(0)->rnr_retries > 4; }));
+    ASSERT_TRUE(until([&] { e.scq.poll(); return counted().rnr_retries > 4; }));
     std::uint32_t grandchild = 0;
     ASSERT_TRUE(dying.end.put_word(1) && dying.end.get(&grandchild));
     dying.kill(SIGKILL);

@@ -172,7 +172,7 @@ TEST(wire_model, bytes_follow_each_other_at_the_bandwidth)
 
 class rude_device : public device_test {
 protected:
-    const device_counters &counters() { return *device_counters_get(0); }
+    device_counters counters() { return counted(); }
 };
 
 TEST_F(rude_device, delayed_work_is_neither_early_nor_lost)

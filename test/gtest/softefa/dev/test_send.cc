@@ -137,9 +137,9 @@ TEST_F(send, no_receive_retries_until_one_is_posted)
     endpoint e;
     e.qp.post(e.qp.send_inline(5, e.ah, e.qp.qpn, "late"));
     const auto until = base::clock_now_ns() + base::sec(5);
-    while (device_counters_get(0)->rnr_retries < 3 && base::clock_now_ns() < until)
+    while (counted().rnr_retries < 3 && base::clock_now_ns() < until)
         EXPECT_FALSE(e.scq.poll());
-    EXPECT_GE(device_counters_get(0)->rnr_retries, 3u);
+    EXPECT_GE(counted().rnr_retries, 3u);
     e.qp.post_recv(1, {e.slice(0, 64)});
     EXPECT_EQ(e.rcq.wait()->length, 4u);
     EXPECT_EQ(e.scq.wait()->status, 0);
