@@ -75,6 +75,7 @@ struct settings {
     std::uint32_t cq_overrun          = 0;          ///< a completion that finds its CQ full: 0 waits, 1 is lost with an error event
     std::uint8_t  direct              = 0;          ///< 1: programs may ask for the addresses of rings and doorbells
     std::uint64_t direct_nap_ns       = 20'000;     ///< longest pause between two looks at doorbells of such programs
+    std::uint64_t snapshot_ns         = 1'000'000'000; ///< pause between two snapshots of counters that change; no variable sets it
     device_limits limits;
     rude_settings rude;
 };

@@ -66,6 +66,10 @@ bool run_acks(engine_state &e, link &l) noexcept
         ++done;
     }
     l.rx_touched |= done != 0;
+    // A sleeping peer may wait for room for more of them. It has thousands unread behind the position that it believes: the pass that starts
+    // behind that one takes as many as a pass may. Asking for a fence each time would cost every message one.
+    if (done >= limits::acks_per_run) [[unlikely]]
+        link_touch(l);
     return done != 0;
 }
 
@@ -278,7 +282,8 @@ namespace {
             if (e.asleep.load(std::memory_order_relaxed))
                 helper_kick(); // ENG-1: the mark stays for the next holder, and this makes sure that there is one
         } else if (again) [[unlikely]] {
-            e.again.store(0, std::memory_order_relaxed);
+            // Not a store: that could take effect behind the pass's first look, over the mark of somebody whose doorbell the look did not see.
+            e.again.exchange(0, std::memory_order_seq_cst);
             keep_served(e, engine_run());
         }
         flush_wakes(e);

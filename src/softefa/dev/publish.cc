@@ -28,7 +28,6 @@ namespace {
 
 using observe::published;
 
-constexpr base::time_ns tick = base::sec(1);
 constexpr unsigned      last_sink_tries = 200; ///< of 1 ms each
 
 published   *page    = nullptr; ///< null: nothing is published
@@ -371,7 +370,7 @@ base::time_ns publish_tick() noexcept
     const std::uint64_t sum = total();
     if (sum == last_total && last_tick != 0)
         return ~base::time_ns{0};
-    const base::time_ns now = base::clock_now_ns();
+    const base::time_ns now = base::clock_now_ns(), tick = settings_in_force().snapshot_ns;
     if (last_tick != 0 && now - last_tick < tick)
         return tick - (now - last_tick);
     last_tick = now;

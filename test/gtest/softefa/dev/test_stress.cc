@@ -3,19 +3,30 @@
 
 #include <array>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <memory>
 
 namespace {
 
 using namespace nic;
 
-class stress : public device_test {};
+class stress : public device_test {
+protected:
+    /// The helper wakes for snapshots of counters and serves then, too: a lost wake-up would only cost their period.
+    void without_snapshots()
+    {
+        wanted.snapshot_ns = base::sec(3600);
+        use();
+    }
+};
 
 /// Rounds of sleep and wake against a process that never polls: each read needs its helper to wake.
 TEST_F(stress, no_wake_up_is_lost)
 {
     const char    *wish   = std::getenv("SOFTEFA_TEST_WAKES");
     const unsigned rounds = wish != nullptr ? static_cast<unsigned>(std::atoi(wish)) : 3000;
+    without_snapshots();
     child other([&](pipe_end io) {
         endpoint      e(4096);
         address       peer;
@@ -33,6 +44,70 @@ TEST_F(stress, no_wake_up_is_lost)
         ASSERT_EQ(done->status, 0);
         for (unsigned spin = random.below(400); spin != 0; --spin) // meet the sleeper at every point of its way to sleep
             __asm__ volatile("");
+    }
+    other.end.put_word(1);
+    EXPECT_EQ(other.reap(), 0);
+}
+
+/// Whether each thread of another process waits in the kernel.
+bool all_threads_wait(pid_t pid)
+{
+    std::error_code failed;
+    for (const auto &thread : std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/task", failed)) {
+        std::ifstream file(thread.path() / "stat");
+        std::string   text((std::istreambuf_iterator<char>(file)), {});
+        const auto    name_end = text.rfind(')');
+        if (name_end == std::string::npos || text.compare(name_end, 3, ") S") != 0)
+            return false;
+    }
+    return !failed;
+}
+
+/// A process that serves with nobody polling goes to sleep where its acknowledgements find no room, and is told once there is some.
+TEST_F(stress, sleeper_without_room_for_acknowledgements_is_woken)
+{
+    constexpr unsigned count = 6000; // more than there is room for; as records they all fit
+    static_assert(count > softefa::fabric::ack_count && (count + 2) * softefa::fabric::unit_size < softefa::fabric::data_ring_size);
+    wanted.limits.max_sq_wr    = 8192;
+    wanted.limits.max_llq_size = 8192 * 64;
+    without_snapshots();
+    qp_request r;
+    r.max_send_wr = r.max_recv_wr = 8192;
+    child other([&](pipe_end io) {
+        endpoint e(4096, r, -1, 0, 8192);
+        address  peer;
+        for (unsigned i = 0; i <= count; ++i)
+            e.qp.post_recv(static_cast<std::uint16_t>(i), {e.slice(0, 64)});
+        std::uint32_t word;
+        return io.swap(address_of(e), &peer) && io.get(&word, 5 * generous_ms) ? 0 : 1;
+    });
+    endpoint e(4096, r, -1, 0, 8192);
+    address  peer;
+    ASSERT_TRUE(other.end.swap(address_of(e), &peer));
+    e.qp.post(e.qp.send_inline(0, e.ah, peer.qpn, "hello"));
+    ASSERT_TRUE(e.scq.wait());
+
+    const auto before = counted().tx_messages;
+    other.kill(SIGSTOP);
+    int state = 0;
+    ASSERT_EQ(waitpid(other.pid, &state, WUNTRACED), other.pid);
+    ASSERT_TRUE(WIFSTOPPED(state));
+    for (unsigned i = 0; i < count; ++i)
+        e.qp.put(e.qp.send_inline(1, e.ah, peer.qpn, "x"));
+    e.qp.ring();
+    ASSERT_TRUE(until([&] { engine_poll(e.scq.h); return counted().tx_messages - before >= count; }));
+    {
+        const engine_guard nothing_is_taken;
+        other.kill(SIGCONT);
+        softefa::wire::ack       last;
+        softefa::fabric::ack_rx &acks = engine().links[1]->channel->acks_in;
+        ASSERT_TRUE(until([&] { return acks.peek(last, softefa::fabric::ack_count - 2); }));
+        ASSERT_TRUE(until([&] { return all_threads_wait(other.pid); }));
+    }
+    for (unsigned i = 0; i < count; ++i) {
+        auto done = e.scq.wait();
+        ASSERT_TRUE(done) << i;
+        ASSERT_EQ(done->status, 0);
     }
     other.end.put_word(1);
     EXPECT_EQ(other.reap(), 0);
