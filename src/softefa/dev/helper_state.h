@@ -11,6 +11,7 @@
 #include "softefa/fabric/private_fd.h"
 
 #include <pthread.h>
+#include <sched.h>
 
 namespace softefa::dev {
 
@@ -34,6 +35,7 @@ struct peer {
     fabric::segment own; ///< until it moves into the channel
     fabric::channel channel;
     link            l;
+    cpu_set_t       runs_on = {};     ///< processors that it may use, as they were when it came up
 };
 
 /// A process that could not be connected to, and since when.
@@ -47,6 +49,7 @@ struct helper_state {
     std::uint64_t     instance = 0;
     int               wake_fd = -1, epoll_fd = -1, listen_fd = -1;
     pthread_t         thread{};
+    cpu_set_t         runs_on = {};   ///< processors that this process may use, as they were when the last peer came up
     pid_t             process = 0; ///< that the thread belongs to; a forked child has none
     std::atomic<bool> running = false, stop = false;
     peer             *peers[limits::links] = {}; ///< index of the link; 0 is the process itself and not here

@@ -10,10 +10,12 @@
  *
  *   HLP-1  a link is published only when both segments are mapped, and closed only after the engine has forgotten it.
  */
+#include "softefa/dev/crowding.h"
 #include "softefa/dev/helper_state.h"
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <new>
 #include <linux/membarrier.h>
 #include <sched.h>
@@ -57,18 +59,33 @@ void forget(int &fd) noexcept
 
 // --- processors
 
+/// Where the process may run, -1: this one, as its first thread has it. False: not known, another PID namespace for example.
+bool affinity_read(pid_t pid, cpu_set_t *set_p) noexcept
+{
+    CPU_ZERO(set_p);
+    return pid > 0 && sched_getaffinity(pid, sizeof(*set_p), set_p) == 0 && CPU_COUNT(set_p) != 0;
+}
+
+/// Looks where this process and the one at the other end of the socket may run now. One that cannot be seen is taken to be where we are.
+void affinity_look(peer &p) noexcept
+{
+    ucred     who{};
+    socklen_t size = sizeof(who);
+    if (!affinity_read(helper.process, &helper.runs_on))
+        std::memset(&helper.runs_on, 0xff, sizeof(helper.runs_on)); // more processors than the mask can name
+    if (getsockopt(p.socket, SOL_SOCKET, SO_PEERCRED, &who, &size) != 0 || !affinity_read(who.pid, &p.runs_on))
+        p.runs_on = helper.runs_on;
+}
+
 /// Polls without result before the processor is offered: only where there are more processes than processors.
 void update_yield() noexcept // engine lock held
 {
-    static const unsigned cores = [] {
-        cpu_set_t set;
-        return sched_getaffinity(0, sizeof(set), &set) == 0 ? static_cast<unsigned>(CPU_COUNT(&set)) : 1u;
-    }();
-    engine_state &e    = engine();
-    unsigned      live = 0;
-    for (unsigned i = 0; i < e.link_count; ++i)
-        live += e.links[i] != nullptr;
-    e.yield_after = live > cores ? 32 : yield_never;
+    engine_state &e = engine();
+    crowding      all(helper.runs_on);
+    for (unsigned i = 1; i < e.link_count; ++i)
+        if (e.links[i] != nullptr)
+            all.add(helper.peers[i]->runs_on);
+    e.yield_after = all.crowded() ? 32 : yield_never;
 }
 
 // --- peers
@@ -166,6 +183,7 @@ void peer_up(unsigned index, const fabric::segment &theirs, int wake_fd) noexcep
     p.own   = fabric::segment{};
     helper.accepted -= p.state == peer_state::accepted;
     p.state = peer_state::up;
+    affinity_look(p);
     const engine_guard guard;
     engine_state      &e = engine();
     p.l.channel          = &p.channel;
