@@ -331,16 +331,29 @@ struct destination {
     std::uint16_t qpn;
 };
 
+/// The first `most` of them. What could not all be taken goes round: the work of those taken, in its order, goes to the tail, so that the
+/// next look finds others in front. Else a stopped process with many queues would hide every destination behind it.
 unsigned collect(destination *out, unsigned most) noexcept
 {
     const engine_guard guard;
-    unsigned           count = 0;
-    for (const op *o = engine().parked.head; o != nullptr && count < most; o = o->next) {
-        bool known = false;
+    op_list           &parked = engine().parked;
+    unsigned           count  = 0;
+    const auto         taken  = [&](const op &o) {
+        bool found = false;
         for (unsigned i = 0; i < count; ++i)
-            known |= out[i].device == o->device && out[i].qpn == o->dst_qpn;
-        if (!known)
+            found |= out[i].device == o.device && out[i].qpn == o.dst_qpn;
+        return found;
+    };
+    for (const op *o = parked.head; o != nullptr && count < most; o = o->next)
+        if (!taken(*o))
             out[count++] = {o->device, o->dst_qpn};
+    const op *const last = parked.tail;
+    for (op *o = count == most ? parked.head : nullptr, *next = nullptr; o != nullptr; o = o != last ? next : nullptr) {
+        next = o->next;
+        if (taken(*o)) {
+            parked.remove(*o);
+            parked.push(*o);
+        }
     }
     return count;
 }

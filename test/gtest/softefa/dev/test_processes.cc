@@ -317,6 +317,65 @@ TEST_F(processes, peer_that_never_answered_ends_work_to_all_its_queues_at_once)
     EXPECT_EQ(other.reap(), 0);
 }
 
+/// More destinations of a process that does not answer than one look at the registry takes.
+TEST_F(processes, work_for_a_stopped_process_does_not_hide_that_for_others)
+{
+    constexpr unsigned count = 80;
+    qp_request         r;
+    r.max_send_wr = 128;
+    r.max_recv_wr = 4;
+    child stopped([&](pipe_end io) {
+        endpoint                first;
+        std::vector<queue_pair> more(count - 1);
+        first.qp.post_recv(0, {first.slice(0, 64)});
+        first.qp.post_recv(1, {first.slice(64, 64)});
+        if (!io.put(address_of(first)))
+            return 2;
+        for (queue_pair &q : more) {
+            if (!q.open(first.at, first.pd, first.scq.h, first.rcq.h, r))
+                return 3;
+            q.connect();
+            if (!io.put(address{q.qpn, 0, 0}))
+                return 4;
+        }
+        std::string text;
+        for (unsigned n = 0; n < 2; ++n) { // the others have no receive and complete nothing here
+            auto got = first.rcq.wait();
+            if (!got || got->status != 0)
+                return 5;
+            text += static_cast<char>(first.memory[got->req_id * 64u]);
+        }
+        return text == "ab" ? 0 : 6;
+    });
+    child alive([&](pipe_end io) {
+        endpoint e;
+        e.qp.post_recv(1, {e.slice(0, 64)});
+        std::uint32_t word;
+        return io.put(address_of(e)) && e.rcq.wait() && io.get(&word) ? 0 : 1;
+    });
+    endpoint e(4096, r);
+    address  peers[count], other;
+    for (address &p : peers)
+        ASSERT_TRUE(stopped.end.get(&p));
+    ASSERT_TRUE(alive.end.get(&other));
+    stopped.kill(SIGSTOP);
+    int state = 0;
+    ASSERT_EQ(waitpid(stopped.pid, &state, WUNTRACED), stopped.pid);
+    e.qp.post(e.qp.send_inline(1, e.ah, peers[0].qpn, "a"));
+    for (unsigned i = 1; i < count; ++i)
+        e.qp.post(e.qp.send_inline(2, e.ah, peers[i].qpn, "x"));
+    e.qp.post(e.qp.send_inline(1, e.ah, peers[0].qpn, "b"));
+    e.qp.post(e.qp.send_inline(3, e.ah, other.qpn, "c"));
+    auto done = e.scq.wait();
+    ASSERT_TRUE(done) << "work for a live process waits behind that for a stopped one";
+    EXPECT_EQ(done->req_id, 3);
+    EXPECT_EQ(done->status, 0);
+    alive.end.put_word(1);
+    EXPECT_EQ(alive.reap(), 0);
+    stopped.kill(SIGCONT);
+    EXPECT_EQ(stopped.reap(), 0) << "looking at parked work must not change the order of what goes to one destination";
+}
+
 TEST_F(processes, nothing_is_left_behind)
 {
     auto count_fds = [] {
