@@ -241,32 +241,46 @@ bool control_pay(iface *f, peer *p, unsigned &ah_budget, unsigned &told) noexcep
     return reposted;
 }
 
+/// The receiver was not ready: owed again, not before the timer. It is not put into the work list.
+void control_again_later(iface *f, peer *p, std::uint8_t want) noexcept
+{
+    count(f, counter::tx_rnr);
+    p->want |= want;
+    timer_arm(f, p, base::clock_now_ns() + (base::us(50) << p->slow->backoff));
+    peer_backoff(f, p);
+}
+
 } // namespace
 
 void control_want(iface *f, peer *p, std::uint8_t want) noexcept
 {
     p->want |= want;
+    bool due = p->want != want_repost; // that waits for a completion, which wakes
     if (!p->in_work) {
         p->in_work = true;
         f->peers.work_push(f->work, p);
         f->attention |= attend_work;
-        if (f->event.armed) [[unlikely]] {
-            event_reschedule(f, 0);
-        }
+        due = true;
     } else if (!f->questions.empty() && ((p->want & ~(want_probe | want_hello)) != 0 || p->retime)) {
         // It may be among those that wait with a question. A list cannot be left in the middle: all of them are looked at again.
         f->peers.work_append(f->work, f->questions);
         f->attention |= attend_work;
-        if (f->event.armed) [[unlikely]] {
-            event_reschedule(f, 0);
-        }
+        due = true;
+    }
+    if (due && f->event.armed) [[unlikely]] {
+        event_reschedule(f, 0);
     }
 }
 
 void control_hello_now(iface *f, peer *p) noexcept
 {
-    if ((p->want & want_hello) && p->ah != nullptr && !share_is_used(f, p) && (!is_question(p, want_hello) || questions_may_go(f))) {
-        (void)control_send(f, p, wire::control::hello); // else it is still owed
+    if (p->ah == nullptr || share_is_used(f, p)) {
+        return; // it is still owed
+    }
+    if (p->want & want_hello_ack) {
+        (void)control_send(f, p, wire::control::hello_ack); // says all that a hello says
+    } else if ((p->want & want_hello) && (!is_question(p, want_hello) || questions_may_go(f))) {
+        (void)control_send(f, p, wire::control::hello);
     }
 }
 
@@ -317,6 +331,10 @@ void control_complete(iface *f, op *o) noexcept
     peer *p = o->owner;
 
     p->heard_at = static_cast<std::uint16_t>(base::clock_now_ns() / base::sec(1));
+    if (p->slow->backoff != 0 && p->slow->rnr_since == 0) { // what control messages raised; tx_rnr_over looks after the others
+        f->peers.slow_get(p)->backoff = 0;
+        f->peers.slow_put_idle(p);
+    }
     control_finished(f, o, true);
 }
 
@@ -330,14 +348,16 @@ void control_complete_error(iface *f, op *o, const error_meaning &e, std::uint32
     // Not ready for this message is not ready for the others that are owed: the timer brings them back, too.
     control_finished(f, o, over || e.whose != fault::not_ready);
     if (over) {
+        if (!f->closing && again && type == wire::control::nak && e.whose == fault::not_ready) {
+            // It lives, and must learn that we gave it up: a life that is forgotten before would talk into nothing for ever.
+            control_again_later(f, p, want_nak);
+            p->heard_at = static_cast<std::uint16_t>(base::clock_now_ns() / base::sec(1)); // may_forget counts from here
+        }
         return;
     }
     switch (e.whose) {
     case fault::not_ready:
-        count(f, counter::tx_rnr);
-        p->want |= again ? want_of(type) : 0; // owed again, not before the timer: it is not put into the work list
-        timer_arm(f, p, base::clock_now_ns() + (base::us(50) << p->slow->backoff));
-        peer_backoff(f, p);
+        control_again_later(f, p, again ? want_of(type) : 0);
         return;
     default: // WIRE 5.8
         peer_fail(f, p, e.status, e.meaning, e.cause, device_status);

@@ -295,6 +295,9 @@ extern "C" ucs_status_t uct_srd_ep_create(const uct_ep_params_t *params, uct_ep_
         --e->fence_seen;
     }
     ++f->ep_count;
+    if (const base::time_ns due = f->event.armed ? event_deadline(f) : 0; due != 0) {
+        event_reschedule(f, due); // whoever slept without endpoints must look after this one
+    }
     rma_attached(f, p);
     *ep_p = &e->super.super;
     return UCS_OK;

@@ -51,6 +51,9 @@ namespace {
 void timer_fire(iface *f, peer *p, base::time_ns now) noexcept
 {
     if (p->state == peer_state::failed) {
+        if (p->want != 0 && !f->closing) {
+            control_want(f, p, 0); // the refusal that it was not ready for
+        }
         return;
     }
     if (p->waiting_count != 0) {
@@ -71,9 +74,10 @@ void timer_fire(iface *f, peer *p, base::time_ns now) noexcept
         }
         timer_arm(f, p, s->hello_due);
     }
-    if (p->eps != nullptr && p->waiting_count == 0 && !p->tx.may_send()) {
-        // WIRE 6.9: out of credits. What is outstanding would tell of the peer's death; with nothing outstanding, ask.
-        if (p->tx.empty() && p->control_in_flight == 0) {
+    if (p->eps != nullptr && !p->tx.may_send()) {
+        // WIRE 6.9: out of credits. What is outstanding would tell of the peer's death; with nothing outstanding, ask. Looked at
+        // again until there are credits: requests that are queued arm no timer.
+        if (p->waiting_count == 0 && p->tx.empty() && p->control_in_flight == 0) {
             control_want(f, p, want_probe);
         }
         timer_arm(f, p, now + limits::stall_probe_ns);
@@ -87,7 +91,7 @@ void timer_fire(iface *f, peer *p, base::time_ns now) noexcept
 bool may_forget(const peer *p, std::uint16_t now_s) noexcept
 {
     // A failed one stays a while: what still arrives from that life must not pass for a new one.
-    const bool over = (p->state == peer_state::failed && static_cast<std::uint16_t>(now_s - p->heard_at) >= limits::failed_rest_s) ||
+    const bool over = (p->state == peer_state::failed && static_cast<std::uint16_t>(now_s - p->heard_at) > limits::failed_rest_s) ||
                       (p->bye_received && p->rx.held() == 0) ||
                       (p->epoch_remote == 0 && p->tx.next() == base::seq32(0)); // never talked
     return over && p->eps == nullptr && p->tx.empty() && p->control_in_flight == 0 && !p->in_work && !p->in_timers;
@@ -106,6 +110,10 @@ void forget(iface *f, peer *p, base::time_ns now) noexcept
     count(f, counter::peers_released);
 }
 
+/// Numbers of periods of activity go round from 255 to 1: 0 means "not counted".
+constexpr std::uint8_t period_after(std::uint8_t number) noexcept { return number != UINT8_MAX ? static_cast<std::uint8_t>(number + 1) : 1; }
+constexpr std::uint8_t period_before(std::uint8_t number) noexcept { return number > 1 ? static_cast<std::uint8_t>(number - 1) : UINT8_MAX; }
+
 /// A share of the peers each millisecond, so that the cost is spread; what a program missed while it slept is made up for.
 void housekeep(iface *f, base::time_ns now, base::time_ns since) noexcept
 {
@@ -117,7 +125,7 @@ void housekeep(iface *f, base::time_ns now, base::time_ns since) noexcept
 
     if (now - f->activity_at >= limits::activity_period_ns) {
         f->activity_at = now;
-        f->activity    = f->activity != UINT8_MAX ? static_cast<std::uint8_t>(f->activity + 1) : 1; // 0 means "not counted"
+        f->activity    = period_after(f->activity);
     }
     for (std::uint32_t i = 0; i < slots_per_turn && i < f->peers.slots_used(); ++i) {
         if (f->scan_slot >= f->peers.slots_used()) {
@@ -131,7 +139,7 @@ void housekeep(iface *f, base::time_ns now, base::time_ns since) noexcept
             forget(f, p, now);
             continue;
         }
-        if (p->activity != f->activity && p->activity + 1 != f->activity) {
+        if (p->activity != f->activity && p->activity != period_before(f->activity)) {
             grant_leave(f, p); // silent for a period at least: what it has left stays its own, but is not counted on
         }
         // What is outstanding tells of the peer's death by itself; a peer that owes nothing must be asked.

@@ -48,11 +48,8 @@ void say_goodbye(iface *f) noexcept
         }
         rx_progress(f);
         control_tick(f); // what the receiver had no buffer for is sent again
-        if (f->tx.outstanding != 0) {
-            continue;
-        }
-        told = told || owe_byes(f);
-        if (told && f->work.empty() && f->tx.control_free == limits::control_slots) {
+        told = told || owe_byes(f); // also while others answer nothing
+        if (told && f->tx.outstanding == 0 && f->work.empty() && f->tx.control_free == limits::control_slots) {
             return;
         }
     }

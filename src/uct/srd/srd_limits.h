@@ -74,7 +74,7 @@ inline constexpr std::uint64_t stall_probe_ns = 100'000'000;
 /// NAKs "no address handle", one each hello interval of the peer (100 ms), after which we give it up.
 inline constexpr unsigned refusals_max = 50;
 
-/// A failed peer is remembered this long at least, seconds.
+/// A failed peer is remembered longer than this, whole seconds.
 inline constexpr unsigned failed_rest_s = 3;
 
 /// A released slot keeps its index this long before another peer may get it.

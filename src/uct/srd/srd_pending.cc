@@ -149,6 +149,9 @@ turn pending_dispatch_one(iface *f, ep *e) noexcept
     }
     if (s->pending_head != nullptr) {
         e->gate |= gate_pending;
+        if (!(e->gate & gate_failed)) {
+            ring_insert(f, e); // it has left if the call purged the queue
+        }
     }
     return status == UCS_OK || status == UCS_INPROGRESS ? turn::went_on : turn::stuck;
 }

@@ -317,9 +317,8 @@ void rma_withdraw(iface *f, op *o, ucs_status_t status) noexcept
 void rma_attached(iface *f, peer *p) noexcept
 {
     if (f->rma.expected && (f->rma.put || f->rma.get)) {
-        if (!rma_hello(f, p)) {
-            control_hello_now(f, p); // a program that puts and gets may not call us for long
-        }
+        (void)rma_hello(f, p);
+        control_hello_now(f, p); // a program that puts and gets may not call us for long, and the peer may have asked already
     }
 }
 

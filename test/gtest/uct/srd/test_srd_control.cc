@@ -107,6 +107,58 @@ TEST_F(srd_control, a_host_that_died_does_not_take_all_slots)
     }
 }
 
+/// It lives: a life that it takes for open, and that is forgotten here, would take what it sends for ever.
+TEST_F(srd_control, a_refusal_that_the_peer_was_not_ready_for_is_said_again) // WIRE 5.8
+{
+    peer *p         = peer_of(7);
+    p->state        = peer_state::open;
+    p->epoch_remote = 77;
+    error_meaning not_ready{};
+    not_ready.whose = fault::not_ready;
+
+    peer_fail(f_.get(), p, UCS_ERR_ENDPOINT_TIMEOUT, "test", "test", 0);
+    control_run(f_.get());
+    for (std::size_t said = 1; said < 4; ++said) {
+        ASSERT_EQ(fake_queue::posted.size(), said);
+        EXPECT_EQ(wire::imm_id(fake_queue::posted.back()->imm), static_cast<unsigned>(wire::control::nak));
+        p->heard_at = 0; // it failed long ago: the rest begins again
+        control_complete_error(f_.get(), fake_queue::posted.back(), not_ready, 10);
+        control_run(f_.get());
+        EXPECT_EQ(fake_queue::posted.size(), said) << "not before the timer";
+        f_->ticked_at = base::clock_now_ns() - base::ms(2);
+        control_tick(f_.get());
+        EXPECT_EQ(f_->peers.live(), 1u);
+        f_->peers.slow_get(p)->timer_due = 1;
+        control_tick(f_.get());
+        control_run(f_.get());
+    }
+    control_complete(f_.get(), fake_queue::posted.back()); // heard
+    EXPECT_EQ(p->want, 0);
+    EXPECT_FALSE(p->in_timers);
+    EXPECT_EQ(f_->tx.control_free, limits::control_slots);
+}
+
+TEST_F(srd_control, the_delay_of_a_refused_message_is_short_again_after_one_that_got_through)
+{
+    peer *p  = peer_of(7);
+    p->state = peer_state::open;
+    error_meaning not_ready{};
+    not_ready.whose = fault::not_ready;
+
+    control_want(f_.get(), p, want_credit);
+    control_run(f_.get());
+    for (unsigned i = 0; i < 3; ++i) {
+        control_complete_error(f_.get(), fake_queue::posted.back(), not_ready, 10);
+        EXPECT_EQ(p->slow->backoff, i + 1);
+        f_->peers.slow_get(p)->timer_due = 1;
+        control_tick(f_.get());
+        control_run(f_.get());
+        ASSERT_EQ(fake_queue::posted.size(), i + 2);
+    }
+    control_complete(f_.get(), fake_queue::posted.back());
+    EXPECT_EQ(p->slow->backoff, 0u);
+}
+
 TEST_F(srd_control, a_refused_message_holds_back_the_others_until_the_timer)
 {
     peer *p  = peer_of(7);

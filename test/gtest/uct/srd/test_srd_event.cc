@@ -170,6 +170,19 @@ TEST_F(srd_event, a_debt_made_while_asleep_wakes_at_once)
     EXPECT_TRUE(timer_fires_within(5000));
 }
 
+/// It is in the work list, but all that was owed to it waits for a completion.
+TEST_F(srd_event, a_debt_to_who_waits_for_the_send_queue_wakes_as_well) // EVT-2
+{
+    f_->tx.sq_free = 0;
+    control_want(f_.get(), p_, want_repost);
+    ASSERT_FALSE(event_work_is_due(f_.get(), base::sec(1)));
+    f_->event.armed = true;
+    control_want(f_.get(), p_, want_repost);
+    EXPECT_FALSE(timer_fires_within(0));
+    control_want(f_.get(), p_, want_report);
+    EXPECT_TRUE(timer_fires_within(5000));
+}
+
 TEST_F(srd_event, progress_ends_the_sleep_and_fires_timers)
 {
     f_->event.armed = true;

@@ -78,6 +78,26 @@ TEST_F(srd_hello, target_that_never_calls_again_takes_puts_and_gives_gets) // WI
     right->handle()->ops.ep_destroy(back);
 }
 
+/// The hello is heard first, and its answer would wait for the next call of the target's program.
+TEST_F(srd_hello, target_that_heard_us_before_it_made_its_endpoint_may_stop_calling) // WIRE 4.8, RMA-3
+{
+    fuzz::told t;
+    EXPECT_EQ(put(&t), UCS_ERR_NO_RESOURCE);
+    left->progress(); // its hello
+    carry_all(*left);
+    right->progress(); // once
+    uct_ep_h back = right->connect(left->device.gid, left->qpn(), left->device.qkey);
+    ASSERT_NE(back, nullptr);
+    carry_all(*right); // from here on the target's program does nothing
+    left->progress();
+    ASSERT_EQ(put(&t), UCS_INPROGRESS);
+    carry_all(*left);
+    left->progress();
+    EXPECT_EQ(t.calls, 1u);
+    settle();
+    right->handle()->ops.ep_destroy(back);
+}
+
 TEST_F(srd_hello, refusal_is_no_hello) // WIRE 4.4
 {
     right->device.max_ahs = right->device.ahs.size(); // the one that is kept back, for refusals

@@ -333,6 +333,23 @@ TEST_F(srd_peer_failure, a_progress_call_that_only_told_of_a_failure_says_so)
     EXPECT_EQ(left->progress(), 0u);
 }
 
+/// Armed without endpoints there is nobody to look after; the program may not arm again for the one it makes.
+TEST_F(srd_peer_failure, a_sleeper_that_makes_an_endpoint_wakes_to_look_after_it) // W7, E16
+{
+    open_telling();
+    send(3);
+    left->handle()->ops.ep_destroy(ep);
+    left->progress();
+    left->f->keepalive_interval = base::sec(2);
+    left->f->timers             = nullptr;
+    left->f->event.armed        = true;
+    left->f->event.timer_at     = 0;
+    ep = left->connect(right->device.gid, right->qpn(), right->device.qkey);
+    ASSERT_NE(ep, nullptr);
+    EXPECT_NE(left->f->event.timer_at, 0u);
+    EXPECT_EQ(left->f->event.timer_at, event_deadline(left->f));
+}
+
 TEST_F(srd_peer_failure, completions_that_were_set_aside_make_progress_say_so)
 {
     open_telling();

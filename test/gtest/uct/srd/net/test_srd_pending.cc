@@ -340,6 +340,29 @@ TEST_F(srd_pending, share_of_one_sided_operations_is_over_with_one_of_them)
     expect_called();
 }
 
+TEST_F(srd_pending, request_that_purges_its_queue_and_cannot_go_on_is_called_again)
+{
+    open(with_queue(8));
+    earn_credits(ep);
+    for (unsigned i = 0; i < 4; ++i) {
+        ASSERT_EQ(am(ep), UCS_OK);
+    }
+    expect_short(reason_window, [this] { return am(ep); });
+    waiting.post = [this] {
+        left->handle()->ops.ep_pending_purge(ep, [](uct_pending_req_t *, void *) {}, nullptr);
+        return waiting.calls < 3 ? UCS_ERR_NO_RESOURCE : UCS_OK;
+    };
+    for (unsigned i = 0; i < 4; ++i) {
+        net.carry(*left, 0);
+    }
+    for (int i = 0; i < 5; ++i) {
+        left->progress();
+    }
+    EXPECT_EQ(waiting.calls, 3u);
+    EXPECT_EQ(waiting.done, 1u);
+    EXPECT_EQ(left->f->pending_ring, nullptr);
+}
+
 TEST_F(srd_pending, fence_behind_a_put_is_over_when_the_put_is_complete)
 {
     open(one_sided(), one_sided());

@@ -185,6 +185,36 @@ TEST_F(srd_shortage, closing_waits_no_longer_than_the_timeout)
     EXPECT_LE(fake::clock_ns - before, 101'000'000u);
 }
 
+TEST_F(srd_shortage, closing_says_goodbye_to_the_others_while_one_answers_nothing)
+{
+    fuzz::options patient;
+    patient.close_timeout = 0.1;
+    open(patient);
+    keeper_.keep = false;
+    node third(fuzz::gid_of(3), fuzz::options{});
+    ASSERT_EQ(third.open(13), UCS_OK);
+    net.nodes.push_back(&third);
+    uct_iface_set_am_handler(third.handle(), 1, on_message, &keeper_, 0);
+    uct_ep_h other = left->connect(third.device.gid, third.qpn(), third.device.qkey);
+    ASSERT_NE(other, nullptr);
+    ASSERT_EQ(uct_ep_am_short(other, 1, 1, nullptr, 0), UCS_OK);
+    for (int i = 0; i < 10; ++i) {
+        settle(1);
+        third.progress_timers();
+        while (!third.device.sends.empty()) {
+            net.carry(third, 0);
+        }
+    }
+    ASSERT_EQ(uct_ep_am_short(ep, 1, 1, nullptr, 0), UCS_OK); // the device never completes it
+    left->handle()->ops.ep_destroy(other);
+    left->handle()->ops.ep_destroy(ep);
+    ep                         = nullptr;
+    const std::uint64_t posted = left->device.posted_sends;
+    left->close();
+    EXPECT_EQ(left->device.posted_sends, posted + 1);
+    third.close();
+}
+
 TEST_F(srd_shortage, wrong_parameters_change_nothing) // each error return of srd_am
 {
     open({});
