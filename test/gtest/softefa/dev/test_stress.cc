@@ -31,7 +31,7 @@ TEST_F(stress, no_wake_up_is_lost)
         endpoint      e(4096);
         address       peer;
         std::uint32_t word;
-        return io.swap(address_of(e), &peer) && io.get(&word) ? 0 : 1;
+        return io.swap(address_of(e), &peer) && io.get(&word, 5 * generous_ms) ? 0 : 1;
     });
     endpoint e(4096);
     address  peer;
@@ -41,7 +41,7 @@ TEST_F(stress, no_wake_up_is_lost)
         e.qp.post(e.qp.rdma(1, 3, e.ah, peer.qpn, e.slice(0, 64), peer.memory, peer.rkey));
         auto done = e.scq.wait();
         ASSERT_TRUE(done) << "lost after " << n << " rounds";
-        ASSERT_EQ(done->status, 0);
+        ASSERT_EQ(done->status, 0) << n;
         for (unsigned spin = random.below(400); spin != 0; --spin) // meet the sleeper at every point of its way to sleep
             __asm__ volatile("");
     }
@@ -85,7 +85,9 @@ TEST_F(stress, sleeper_without_room_for_acknowledgements_is_woken)
     address  peer;
     ASSERT_TRUE(other.end.swap(address_of(e), &peer));
     e.qp.post(e.qp.send_inline(0, e.ah, peer.qpn, "hello"));
-    ASSERT_TRUE(e.scq.wait());
+    auto hello = e.scq.wait();
+    ASSERT_TRUE(hello);
+    ASSERT_EQ(hello->status, 0);
 
     const auto before = counted().tx_messages;
     other.kill(SIGSTOP);
@@ -98,6 +100,7 @@ TEST_F(stress, sleeper_without_room_for_acknowledgements_is_woken)
     ASSERT_TRUE(until([&] { engine_poll(e.scq.h); return counted().tx_messages - before >= count; }));
     {
         const engine_guard nothing_is_taken;
+        ASSERT_NE(engine().links[1], nullptr);
         other.kill(SIGCONT);
         softefa::wire::ack       last;
         softefa::fabric::ack_rx &acks = engine().links[1]->channel->acks_in;
