@@ -11,6 +11,7 @@
  *   CQ-1  an entry is visible only when whole: its first word, with the phase bit, is stored last with release.
  *   CQ-2  an unread entry is never overwritten, unless the CQ is read without verbs calls.
  *   CQ-3  entries in ring + overflow + reserved never exceed entries + overflow_room.
+ *   CQ-4  nothing of a QP is written after it was destroyed or reset: what waits in the overflow list goes with it.
  */
 #include "softefa/dev/direct.h"
 #include "softefa/dev/engine_state.h"
@@ -149,6 +150,20 @@ bool cq_drain_overflow(cq &c) noexcept
             --engine().cq_overflowing;
     }
     return moved;
+}
+
+void cq_drop_qpn(cq &c, std::uint16_t qpn) noexcept
+{
+    const std::uint32_t before = c.overflow_count;
+    std::uint32_t       kept   = 0;
+    for (std::uint32_t i = 0; i < before; ++i) {
+        const cqe_bytes &entry = c.overflow[(c.overflow_head + i) % c.overflow_room];
+        if (wqe::cqe_qpn(entry.words[0]) != qpn)
+            c.overflow[(c.overflow_head + kept++) % c.overflow_room] = entry;
+    }
+    c.overflow_count = kept;
+    if (before != 0 && kept == 0)
+        --engine().cq_overflowing;
 }
 
 bool cq_has_unconsumed(cq &c) noexcept

@@ -207,6 +207,7 @@ inline bool cq_has_room(cq &c, unsigned count = 1) noexcept
 inline void cq_write(cq &c, const cqe_bytes &entry) noexcept;
 void cq_write_uncommon(cq &c, const cqe_bytes &entry) noexcept;
 bool cq_drain_overflow(cq &c) noexcept;
+void cq_drop_qpn(cq &c, std::uint16_t qpn) noexcept; ///< CQ-4
 void cq_settle_events() noexcept;                  ///< writes event records that did not fit before
 bool cq_has_unconsumed(cq &c) noexcept;
 void cq_fire(cq &c) noexcept;

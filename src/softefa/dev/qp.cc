@@ -165,10 +165,19 @@ void install(qp &q, context &c, const qp_request &r, pd &p, cq &send, cq &recv, 
     q.rq_db_region = got.rq_db;
 }
 
+/// Ends all work without a completion, also what is completed and not yet in a ring (CQ-4). Engine lock held.
+void drop_work(qp &q) noexcept
+{
+    requester_drop_qp(q);
+    cq_drop_qpn(*q.send_cq, q.qpn);
+    if (q.recv_cq != q.send_cq)
+        cq_drop_qpn(*q.recv_cq, q.qpn);
+}
+
 /// To RESET: nothing outstanding, counters and doorbells at zero. Engine lock held.
 void reset(qp &q) noexcept
 {
-    requester_drop_qp(q);
+    drop_work(q);
     q.sq_consumed = q.rq_consumed = 0;
     q.sq_seen = q.rq_seen = 0;
     if (q.sq_doorbell != nullptr)
@@ -213,7 +222,7 @@ void qp_release(qp &q) noexcept
     parts    all{q.sq_region, q.sq_db_region, q.rq_region, q.rq_db_region, q.ops, true};
     {
         const engine_guard engine_lock; // no CQE of this QP after this
-        requester_drop_qp(q);
+        drop_work(q);
         direct_forget(q);
         --q.send_cq->users;
         --q.recv_cq->users;

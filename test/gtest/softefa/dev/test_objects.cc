@@ -3,6 +3,7 @@
 #include "softefa/dev/engine_state.h"
 
 #include <fcntl.h>
+#include <map>
 #include <set>
 
 namespace {
@@ -176,6 +177,63 @@ TEST_F(objects, cq_overrun_keeps_every_entry)
     }
     EXPECT_FALSE(e.rcq.poll());
     EXPECT_FALSE(e.scq.poll());
+}
+
+/// Takes what comes until nothing is left: how many entries of each queue pair.
+std::map<std::uint16_t, unsigned> taken(cq_view &cq)
+{
+    std::map<std::uint16_t, unsigned> by_qpn;
+    while (auto got = cq.poll())
+        ++by_qpn[got->qpn];
+    return by_qpn;
+}
+
+TEST_F(objects, entries_beside_the_ring_go_with_their_queue_pair)
+{
+    for (const bool by_reset : {false, true}) {
+        endpoint   e(1 << 16, {}, -1, 0, 16); // CQs of 16 entries
+        queue_pair other;
+        ASSERT_TRUE(other.open(e.at, e.pd, e.scq.h, e.rcq.h));
+        other.connect();
+        for (std::uint16_t i = 0; i < 64; ++i) {
+            e.qp.post_recv(i, {e.slice(0, 64)});
+            other.post_recv(i, {e.slice(0, 64)});
+        }
+        ASSERT_EQ(e.qp.to(qp_state::error), status::ok);
+        ASSERT_EQ(other.to(qp_state::error), status::ok);
+        ASSERT_EQ(by_reset ? e.qp.to(qp_state::reset) : qp_destroy(e.qp.h), status::ok);
+        auto seen = taken(e.rcq);
+        EXPECT_EQ(seen[e.qp.qpn], 16u) << "what was in the ring before";
+        EXPECT_EQ(seen[other.qpn], 64u);
+        EXPECT_EQ(seen.size(), 2u);
+        ASSERT_EQ(qp_destroy(other.h), status::ok);
+        EXPECT_FALSE(e.rcq.poll());
+        {
+            const engine_guard guard;
+            EXPECT_EQ(engine().cq_overflowing, 0u);
+        }
+        if (by_reset) {
+            e.qp.sq_posted = e.qp.rq_posted = 0;
+            e.qp.connect();
+            e.qp.post_recv(1000, {e.slice(0, 64)});
+            e.qp.post(e.qp.send_inline(1, e.ah, e.qp.qpn, "anew"));
+            auto got = e.rcq.wait();
+            ASSERT_TRUE(got);
+            EXPECT_EQ(got->req_id, 1000);
+        }
+    }
+}
+
+TEST_F(objects, nothing_comes_of_a_destroyed_queue_pair_that_overflowed_alone)
+{
+    endpoint e(1 << 16, {}, -1, 0, 16);
+    for (std::uint16_t i = 0; i < 64; ++i)
+        e.qp.post_recv(i, {e.slice(0, 64)});
+    ASSERT_EQ(e.qp.to(qp_state::error), status::ok);
+    ASSERT_EQ(qp_destroy(e.qp.h), status::ok);
+    EXPECT_EQ(taken(e.rcq)[e.qp.qpn], 16u);
+    const engine_guard guard;
+    EXPECT_EQ(engine().cq_overflowing, 0u);
 }
 
 TEST_F(objects, cq_phase_survives_many_laps_with_16_byte_entries)
