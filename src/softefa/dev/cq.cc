@@ -84,8 +84,11 @@ status cq_destroy(handle h, std::uint32_t *events_p, std::uint32_t *async_events
     if (c->users != 0)
         return status::busy;
     {
-        const engine_guard engine_lock; // no event after this
+        const engine_guard engine_lock; // no event after this, neither a new one nor one that is owed: the numbers are final
         c->armed = false;
+        if (c->event_owed)
+            --engine().events_owed;
+        c->event_owed = false;
         if (events_p != nullptr)
             *events_p = c->events;
         if (async_events_p != nullptr)
