@@ -45,6 +45,7 @@ enum class value_kind : std::uint8_t {
     level,        ///< a word or a number
     record_word,  ///< what the flight recorder keeps
     overrun_word, ///< what happens to a completion that finds its CQ full
+    copy_word,    ///< whether a peer's memory is read
     number,       ///< decimal, or hexadecimal with 0x
     duration,     ///< number with ns, us, ms or s, kept as nanoseconds
     bit_rate,     ///< bits per second with k, m, g or t
@@ -91,6 +92,7 @@ constexpr const char *profile_names[] = {"efa0", "efa1", "efa2", "efa3"};
 constexpr const char *level_names[]   = {"none", "error", "warn", "info", "debug"};
 constexpr const char *record_names[]  = {"off", "control", "data"};
 constexpr const char *overrun_names[] = {"keep", "error"};
+constexpr const char *copy_names[]    = {"n", "y", "auto"};
 
 constexpr variable variables[] = {
     {"PROFILE", value_kind::profile_name, 0, 3, "efa0, efa1, efa2 or efa3", TOP(device_profile), true,
@@ -148,6 +150,8 @@ constexpr variable variables[] = {
      "1: programs may read and write rings without verbs calls (efadv_query_cq, efadv_query_qp_wqs); their helper thread then looks at doorbells"},
     {"DIRECT_NAP", value_kind::duration, 1000, 100'000'000, "1us..100ms", TOP(direct_nap_ns), false,
      "longest pause between two such looks; 1ms at least after 100ms in which nothing moved"},
+    {"SINGLE_COPY", value_kind::copy_word, 0, 2, "auto, y or n", TOP(single_copy), false,
+     "RDMA between processes by one copy (process_vm_readv) where the kernel lets them: from the size where it gains, of any size, never"},
     {"MAX_QP", value_kind::number, 1, 4096, nullptr, LIMIT(max_qp), true, "queue pairs of a context"},
     {"MAX_CQ", value_kind::number, 1, 8192, nullptr, LIMIT(max_cq), true, "completion queues of a context"},
     {"MAX_CQE", value_kind::number, 1, 32768, nullptr, LIMIT(max_cqe), true, "entries of a completion queue"},
@@ -222,6 +226,7 @@ void value_text(const variable &v, const settings &values, char *text, std::size
     case value_kind::level: snprintf(text, size, "%s", level_names[v.get(values)]); break;
     case value_kind::record_word: snprintf(text, size, "%s", record_names[v.get(values)]); break;
     case value_kind::overrun_word: snprintf(text, size, "%s", overrun_names[v.get(values)]); break;
+    case value_kind::copy_word: snprintf(text, size, "%s", copy_names[v.get(values)]); break;
     case value_kind::percent: {
         const auto hundredths = static_cast<unsigned>((v.get(values) * 10000 + 32768) / 65536);
         int        length     = snprintf(text, size, "%u.%02u", hundredths / 100, hundredths % 100);
@@ -360,6 +365,7 @@ bool assign(const variable &v, const char *text, settings *settings_p)
     case value_kind::level: ok = parse_word(text, level_names, &value) || parse_number(text, &value); break;
     case value_kind::record_word: ok = parse_word(text, record_names, &value); break;
     case value_kind::overrun_word: ok = parse_word(text, overrun_names, &value); break;
+    case value_kind::copy_word: ok = parse_word(text, copy_names, &value); break;
     case value_kind::number: ok = parse_number(text, &value); break;
     case value_kind::duration: ok = parse_with_unit(text, time_units, &value); break;
     case value_kind::bit_rate: ok = parse_with_unit(text, rate_units, &value); break;

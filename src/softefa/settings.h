@@ -76,6 +76,7 @@ struct settings {
     std::uint8_t  direct              = 0;          ///< 1: programs may ask for the addresses of rings and doorbells
     std::uint64_t direct_nap_ns       = 20'000;     ///< longest pause between two looks at doorbells of such programs
     std::uint64_t snapshot_ns         = 1'000'000'000; ///< pause between two snapshots of counters that change; no variable sets it
+    std::uint8_t  single_copy         = 2;          ///< large RDMA by one copy from the other process: 0 never, 1 any size, 2 from the size where it gains
     device_limits limits;
     rude_settings rude;
 };

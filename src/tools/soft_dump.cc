@@ -18,7 +18,7 @@ constexpr const char *kind_texts[] = {
 #undef SOFTEFA_TEXT
 };
 constexpr const char *states[]    = {"RESET", "INIT", "RTR", "RTS", "SQD", "SQE", "ERR"};
-constexpr const char *pdu_kinds[] = {"none", "send", "read request", "read data", "write", "ack", "pad"};
+constexpr const char *pdu_kinds[] = {"none", "send", "read request", "read data", "write", "ack", "pad", "read grant"};
 
 template <size_t N> const char *word(const char *const (&words)[N], std::uint64_t index)
 {
@@ -54,6 +54,9 @@ std::string details(const observe::record &r)
     case observe::record_kind::peer_up:
     case observe::record_kind::peer_gone:
     case observe::record_kind::peer_failed: snprintf(text, sizeof(text), "instance %016" PRIx64, r.a); break;
+    case observe::record_kind::single_copy:
+        snprintf(text, sizeof(text), "instance %016" PRIx64 ": %s", r.a, r.status != 0 ? "yes" : r.b != 0 ? strerror(static_cast<int>(r.b)) : "no");
+        break;
     case observe::record_kind::no_owner: snprintf(text, sizeof(text), "status %u", r.status); break;
     case observe::record_kind::doorbell: snprintf(text, sizeof(text), "%" PRIu64 " work requests", r.a); break;
     case observe::record_kind::pdu_out:

@@ -34,6 +34,8 @@
     X(unresponsive,        "work requests completed with status 13 or 15: the other side did not answer") \
     X(events,              "completion events written") \
     X(async_events,        "asynchronous events written") \
+    X(single_copy_bytes,   "bytes of RDMA copied once, straight from the other process, at the side that copied") \
+    X(single_copy_repeats, "RDMA done again through the ring, at the requester: the copy was refused, hit unmapped memory or came late") \
     /* retries */ \
     X(rnr_naks_sent,       "sends that found no receive posted, at the receiver") \
     X(rnr_retries,         "tries after an RNR, at the sender") \

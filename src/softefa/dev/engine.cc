@@ -13,6 +13,7 @@
 #include <bit>
 #include <sched.h>
 #include <ctime>
+#include <utility>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -137,7 +138,7 @@ bool run_records(engine_state &e, link &l) noexcept
             in.advance(h);
             ++done;
         }
-        bytes += h.payload_size;
+        bytes += h.payload_size + std::exchange(l.copied, 0);
     }
     l.rx_touched |= done != 0;
     if (done != 0)
@@ -215,13 +216,16 @@ inline bool link_calls(const link &l) noexcept
 }
 
 /// ENG-3: behind a pass that the application made. Peers wake the helper for what they send; for the next step of what the process sends to
-/// itself, and for a pause that has begun, there is only this.
+/// itself, for bytes that it copies from a peer, and for a pause that has begun, there is only this.
 void keep_served(const engine_state &e, bool moved) noexcept
 {
     if (!moved || !e.asleep.load(std::memory_order_relaxed)) [[likely]]
         return;
     const link *self = e.links[0];
-    if (e.has_timers() || e.dirty_words.load(std::memory_order_relaxed) != 0 ||
+    bool        copies = false;
+    for (unsigned i = 0; i < e.link_count; ++i)
+        copies |= e.links[i] != nullptr && !e.links[i]->granted.empty();
+    if (copies || e.has_timers() || e.dirty_words.load(std::memory_order_relaxed) != 0 ||
         (self != nullptr && (self->has_work() || self->channel->has_input())))
         helper_kick();
 }

@@ -29,6 +29,14 @@ struct read_request {
     std::uint16_t src_qpn, dst_qpn;
     std::uint8_t  src_device, dst_device;
     std::uint32_t qkey;
+    bool          by_address, repeated; ///< may be granted; a grant was of no use
+};
+
+/// How the memory of a peer is read (single_copy.h).
+struct memory_reader {
+    int           pid = 0, pidfd = -1;  ///< as seen from here; not owned, -1: this process
+    std::uint64_t identity_at = 0;      ///< in its memory
+    bool          on = false;
 };
 
 /// A peer, as the engine sees it.
@@ -44,9 +52,12 @@ struct link {
     // requester
     op_list          pending;            ///< single-record work that waits for room
     op_list          pending_reads;      ///< reads beyond reads_per_link
+    op_list          granted;            ///< reads whose bytes the engine copies by itself, the first one first
     op_list          writes;             ///< writes of several records; only the first one is being sent
     unsigned         reads_out = 0;      ///< read requests whose end has not arrived
+    memory_reader    reader;
     // responder
+    std::uint32_t    copied = 0;         ///< bytes of the record being served that were copied by address
     read_request     reads[limits::reads_per_link];
     unsigned         read_head = 0, read_count = 0;
     struct {
@@ -57,7 +68,7 @@ struct link {
 
     bool has_work() const noexcept
     {
-        return !pending.empty() || !writes.empty() || read_count != 0 || (!pending_reads.empty() && reads_out < limits::reads_per_link);
+        return !pending.empty() || !writes.empty() || !granted.empty() || read_count != 0 || (!pending_reads.empty() && reads_out < limits::reads_per_link);
     }
 };
 
@@ -84,6 +95,7 @@ struct engine_state {
     bool          posts_held = false;  ///< fetched work goes through requester_submit_rudely()
     bool          wire_modelled = false;
     bool          cq_overrun_is_error = false;
+    std::uint32_t single_copy_min = ~0u; ///< bytes of the smallest RDMA that goes by address; ~0: none does
     bool          record_data = false; ///< the recorder keeps every message
     std::uint64_t rnr_pause_ns = 0;
     rudeness      rude;
@@ -175,6 +187,8 @@ bool requester_fetch(qp &q) noexcept;              ///< doorbell to operations; 
 void requester_submit(op &o) noexcept;             ///< to its peer, or to a list
 void requester_end(op &o, wire::efa_status status) noexcept; ///< completes it; a datagram always with success
 void requester_ack(link &l, const wire::ack &a) noexcept;
+/// Where the bytes of a read are.
+void requester_read_grant(link &l, const wire::header &h, const std::uint8_t *payload) noexcept;
 void requester_read_data(link &l, const wire::header &h, const std::uint8_t *payload) noexcept;
 bool requester_link_work(link &l) noexcept;        ///< waiting work of a link; true if anything moved
 // --- held.cc

@@ -6,6 +6,7 @@
 #include "softefa/dev/engine_state.h"
 #include "softefa/dev/helper.h"
 #include "softefa/dev/publish.h"
+#include "softefa/dev/single_copy.h"
 
 #include <ctime>
 #include <new>
@@ -99,6 +100,9 @@ status fabric_start() noexcept
     publish_open(instance);
     const engine_guard guard;
     engine_state      &e = engine();
+    single_copy_start(instance);
+    single_copy_offer(*self_channel->own.control());
+    single_copy_open(*self, process, -1);
     e.links[0]     = self;
     e.link_count   = 1;
     e.yield_after  = yield_never;

@@ -94,6 +94,8 @@ efa_status decode(qp &q, op &o, const std::uint8_t *w) noexcept
     o.deadline_ns     = 0;
     o.rnr_count       = 0;
     o.looked_up_twice = false;
+    o.by_ring         = false;
+    o.lent            = false;
     if (m.op > wqe::op_rdma_write)
         return efa_status::unsupported_op;
     const efa_status seen = decode_data(q, o, m, w);

@@ -28,6 +28,7 @@ enum class peer_state : std::uint8_t {
 struct peer {
     peer_state      state  = peer_state::accepted;
     int             socket = -1, pidfd = -1;
+    int             pid = 0; ///< as seen from here; 0: not seen
     std::uint64_t   instance = 0;
     base::time_ns   since = 0;
     std::uint64_t   progress = 0;     ///< when it was last looked at

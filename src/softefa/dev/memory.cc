@@ -4,7 +4,7 @@
  * lkey keeps 6 of them), so that a stale key is refused until the generation comes round. Nothing is pinned; that memory is mapped is
  * checked when it is registered, by asking the kernel, not by touching it.
  */
-#include "softefa/dev/engine_state.h"
+#include "softefa/dev/single_copy.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -146,6 +146,7 @@ void mr_release(mr &m) noexcept
     {
         const engine_guard engine_lock; // all access runs under it, in chunks that check the key: exact from here on
         m.rkey = 0;
+        windows_close(m); // and for those who copy by themselves
     }
     --m.domain->users;
     --m.domain->owner->mr_count;

@@ -58,6 +58,7 @@ struct mr {
     std::uint64_t start = 0, length = 0, iova = 0;
     std::uint32_t access = 0; ///< IBV_ACCESS_*
     std::uint32_t rkey   = 0; ///< lkey is its low 24 bits
+    bool          shown  = false; ///< a peer was given a window on it (single_copy.h); engine lock
 };
 
 struct ah {
@@ -114,6 +115,7 @@ enum class op_state : std::uint8_t {
     queued,    ///< waits for room towards its peer (a list of its link)
     in_flight, ///< the peer has it; ends by an acknowledgement, read data, or the peer's end
     rnr_wait,  ///< the peer had no receive; waits for its deadline (engine.rnr)
+    granted,   ///< a read that the engine copies by itself (a list of its link)
     held,      ///< not sent: delayed on request or on the modelled wire (engine.held)
     landed,    ///< answered with success: the completion is on the modelled way back (engine.held)
 };
@@ -131,6 +133,8 @@ struct op {
     std::uint8_t  sge_count = 0;
     std::uint8_t  rnr_count = 0;
     bool          is_inline = false, looked_up_twice = false;
+    bool          by_ring = false; ///< could not be copied by address: through the ring, and with copies that report faults
+    bool          lent    = false; ///< the peer may copy from our memory by address (write)
     std::uint16_t dst_qpn = 0, ah_number = 0;
     std::uint32_t generation = 0, slot = 0;
     std::uint32_t qkey = 0, imm = 0, rkey = 0, total = 0; ///< total: payload bytes of the operation
@@ -139,6 +143,8 @@ struct op {
     std::uint64_t progress = 0;   ///< bytes sent (write) or landed (read)
     std::uint64_t deadline_ns = 0;
     std::uint64_t sent_to = 0;    ///< end of its last record in the ring towards its peer
+    std::uint64_t source_address = 0, source_epoch = 0; ///< of the grant; only if granted
+    std::uint32_t source_slot = 0; ///< of the grant, or of what is lent
     std::uint32_t next_free = 0;
     union {
         sge          sges[2];

@@ -24,9 +24,14 @@ inline op &op_take(qp &q) noexcept
     return o;
 }
 
+/// SC-3, in single_copy.cc: it ends without a word from the peer that may be copying from it.
+void op_take_back(op &o) noexcept;
+
 inline void op_free(op &o) noexcept
 {
     qp &q = *o.owner;
+    if (o.lent) [[unlikely]]
+        op_take_back(o);
     if (o.list != nullptr)
         o.list->remove(o);
     o.state = op_state::free;

@@ -12,6 +12,7 @@
  */
 #include "softefa/dev/crowding.h"
 #include "softefa/dev/helper_state.h"
+#include "softefa/dev/single_copy.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -110,8 +111,8 @@ unsigned find_peer(std::uint64_t instance, peer_state state) noexcept
 unsigned peer_open(int socket, peer_state state, std::uint64_t instance) noexcept
 {
     const unsigned i = free_slot();
-    int            pidfd = -1;
-    peer          *p = i < limits::links && fabric::peer_identify(socket, &pidfd) ? new (std::nothrow) peer() : nullptr;
+    int            pidfd = -1, pid = 0;
+    peer          *p = i < limits::links && fabric::peer_identify(socket, &pidfd, &pid) ? new (std::nothrow) peer() : nullptr;
     // Whose answer or end would not be seen is not a peer: it is closed here, and tried again by whoever wants it.
     if (p == nullptr || !helper_watch(socket, source::socket, i) || (pidfd >= 0 && !helper_watch(pidfd, source::pidfd, i))) {
         delete p;
@@ -122,6 +123,7 @@ unsigned peer_open(int socket, peer_state state, std::uint64_t instance) noexcep
     p->state    = state;
     p->socket   = socket;
     p->pidfd    = pidfd;
+    p->pid      = pid;
     p->instance = instance;
     p->since    = base::clock_now_ns();
     helper.peers[i]  = p;
@@ -146,6 +148,7 @@ void detach_link(unsigned index, peer &p) noexcept
             if (e.routes[d][q] == index + 1)
                 e.routes[d][q] = 0;
     requester_link_gone(p.l);
+    windows_close(p.l); // later deregistrations do not reach this peer
     engine_flush_wakes();
     ++e.peers.peers_gone;
     record(record_kind::peer_gone, 0, 0, 0, 0, p.instance, index);
@@ -193,9 +196,19 @@ void peer_up(unsigned index, const fabric::segment &theirs, int wake_fd) noexcep
     ++e.peers.peers_connected;
     record(record_kind::peer_up, 0, 0, 0, 0, p.instance, index);
     p.channel.own.control()->park.store(e.asleep ? e.park_word : 0, std::memory_order_seq_cst);
+    single_copy_open(p.l, p.pid, p.pidfd);
     update_yield();
     helper.next_lookup = 0;
     SOFTEFA_POINT(link_up);
+}
+
+/// What the peer is to see.
+base::result<fabric::segment> own_segment() noexcept
+{
+    auto own = fabric::segment_create(helper.instance, helper.cut_rule);
+    if (own)
+        single_copy_offer(*own->control());
+    return own;
 }
 
 /// False: its backlog is full.
@@ -207,7 +220,7 @@ bool begin_connect(std::uint64_t instance) noexcept
     const unsigned i = peer_open(*socket, peer_state::connecting, instance);
     if (i == 0)
         return true;
-    auto own = fabric::segment_create(helper.instance, helper.cut_rule);
+    auto own = own_segment();
     if (own)
         helper.peers[i]->own = *own;
     const message hello{message_kind::hello, helper.instance, instance, own ? own->fd : -1, helper.wake_fd};
@@ -258,7 +271,7 @@ void on_hello(unsigned index, const message &m) noexcept
         peer_close(mine);
     p.instance  = m.instance;
     auto theirs = fabric::segment_open_peer(m.segment, m.instance);
-    auto own    = fabric::segment_create(helper.instance, helper.cut_rule);
+    auto own    = own_segment();
     if (own)
         p.own = *own;
     const message welcome{message_kind::welcome, helper.instance, m.instance, own ? own->fd : -1, helper.wake_fd};

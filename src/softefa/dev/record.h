@@ -15,6 +15,7 @@
  *   cq_overrun        CQ handle              entries
  *   async_event       event type             element
  *   peer_*            instance               link index
+ *   single_copy       instance               errno, 0: from now on (status: 1 on, 0 off)
  *   no_owner                                                    (peer_qpn: destination)
  *   doorbell          work requests taken
  *   pdu_out, pdu_in   kind << 32 | payload   operation id

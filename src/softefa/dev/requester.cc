@@ -11,8 +11,11 @@
 #include "softefa/dev/copy.h"
 #include "softefa/dev/fabric_client.h"
 #include "softefa/dev/op_life.h"
+#include "softefa/dev/single_copy.h"
 
 #include "base/clock.h"
+
+#include <utility>
 
 namespace softefa::dev {
 
@@ -93,16 +96,47 @@ sent transmit_read(op &o, link &l) noexcept
     }
     if (l.reads_out >= limits::reads_per_link || l.channel->tx.reserve(0) == nullptr)
         return sent::blocked;
-    commit_of(o, l, wire::pdu_kind::read_req, 0);
+    const bool by_address = !o.by_ring && o.total >= engine().single_copy_min && l.reader.on;
+    commit_of(o, l, wire::pdu_kind::read_req, 0, by_address ? wire::flag_by_address : o.by_ring ? wire::flag_repeated : 0);
     o.sent_to = l.channel->tx.head();
     ++l.reads_out;
     return sent::yes;
+}
+
+/// A part of a write that the target copies by itself. Like one record of a write in every other respect.
+sent transmit_window(op &o, link &l, std::uint32_t left, bool *moved_p) noexcept
+{
+    const std::uint32_t size = left < limits::single_copy_max ? left : limits::single_copy_max;
+    const std::uint8_t *from = mr_translate(o.sges[0].lkey, lkey_mask, o.owner->domain, o.sges[0].address + o.progress, size, 0);
+    if (from == nullptr) {
+        op_complete(o, efa_status::invalid_lkey);
+        return sent::ended;
+    }
+    std::uint8_t *room = l.channel->tx.reserve(sizeof(wire::window));
+    if (room == nullptr)
+        return sent::blocked;
+    const wire::window w = window_open(l, *objects().mrs.at(o.sges[0].lkey & (limits::mrs - 1)), from, size);
+    std::memcpy(room, &w, sizeof(w));
+    o.lent           = true;
+    o.source_slot    = w.slot;
+    const bool  last = size == left;
+    commit_of(o, l, wire::pdu_kind::write, sizeof(w),
+              static_cast<std::uint8_t>(wire::flag_by_address | (o.progress == 0 ? wire::flag_first : 0) | (last ? wire::flag_last : 0)));
+    device_counters &n = counters_of(o.owner->device);
+    count_window(n.tx_packets, n.tx_packet_bytes, size);
+    o.sent_to = l.channel->tx.head();
+    o.progress += size;
+    *moved_p = true;
+    SOFTEFA_POINT(window_lent);
+    return last ? sent::yes : sent::blocked;
 }
 
 /// One record of a write. `yes`: it was the last one; `blocked`: there is more, or no room.
 sent transmit_write(op &o, link &l, bool *moved_p) noexcept
 {
     const std::uint32_t left  = o.total - static_cast<std::uint32_t>(o.progress);
+    if (o.total >= engine().single_copy_min && left != 0 && !o.by_ring && !o.is_inline && peer_copies(l))
+        return transmit_window(o, l, left, moved_p);
     const std::uint32_t chunk = left < limits::chunk_size ? left : limits::chunk_size;
     const std::uint8_t *from  = o.inline_bytes;
     if (!o.is_inline && chunk != 0) {
@@ -115,8 +149,14 @@ sent transmit_write(op &o, link &l, bool *moved_p) noexcept
     std::uint8_t *room = l.channel->tx.reserve(chunk);
     if (room == nullptr)
         return sent::blocked;
-    if (chunk != 0)
+    if (o.by_ring && !o.is_inline) {
+        if (!copy_from_application(l.channel->own.fd, l.channel->tx.file_offset(room), from, chunk)) {
+            op_complete(o, efa_status::invalid_lkey);
+            return sent::ended;
+        }
+    } else if (chunk != 0) {
         std::memcpy(room, from, chunk);
+    }
     // After an RNR only the immediate is repeated: an empty record that is first and last.
     const bool first = o.progress == 0 || left == 0, last = chunk == left;
     commit_of(o, l, wire::pdu_kind::write, chunk, static_cast<std::uint8_t>((first ? wire::flag_first : 0) | (last ? wire::flag_last : 0)));
@@ -177,6 +217,44 @@ bool run_list(op_list &list, link &l, unsigned budget) noexcept
         return nullptr;
     op &o = q->ops[id.slot];
     return o.generation == id.generation && o.state != op_state::free && o.to == &l ? &o : nullptr; // REQ-2
+}
+
+/// Once more, with two copies: whatever stood in the way of one is found there by the side that it concerns.
+void again_by_ring(op &o) noexcept
+{
+    if (o.list != nullptr)
+        o.list->remove(o);
+    ++counters_of(o.owner->device).single_copy_repeats;
+    o.by_ring  = true;
+    o.progress = 0;
+    if (o.owner->state == qp_state::error)
+        op_complete(o, efa_status::flushed);
+    else
+        requester_submit(o);
+}
+
+/// A piece of the oldest read that was granted.
+void copy_granted(link &l) noexcept
+{
+    op                 &o    = *l.granted.head;
+    const std::uint32_t left = o.total - static_cast<std::uint32_t>(o.progress);
+    const std::uint32_t size = left < limits::single_copy_max ? left : limits::single_copy_max;
+    device_counters    &n    = counters_of(o.owner->device);
+    std::uint8_t *to = mr_translate(o.sges[0].lkey, lkey_mask, o.owner->domain, o.sges[0].address + o.progress, size, access_local_write);
+    if (to == nullptr) {
+        op_complete(o, efa_status::invalid_lkey);
+        return;
+    }
+    if (!single_copy(l, to, {o.source_address + o.progress, o.source_epoch, size, o.source_slot}, size == left)) {
+        again_by_ring(o);
+        return;
+    }
+    n.single_copy_bytes += size;
+    o.progress += size;
+    if (size == left) {
+        count_window(n.rx_packets, n.rx_packet_bytes, o.total);
+        op_complete(o, efa_status::ok);
+    }
 }
 
 void retry_after_rnr(op &o) noexcept
@@ -253,6 +331,7 @@ void requester_ack(link &l, const wire::ack &a) noexcept
         ++engine().counters[0].drop_stale;
         return;
     }
+    const bool lent = std::exchange(o->lent, false); // the peer's last word: it copies nothing of it any more
     switch (a.status) {
     case efa_status::ok:
         if (o->state != op_state::in_flight) { // an end for what was not sent to its end
@@ -282,10 +361,39 @@ void requester_ack(link &l, const wire::ack &a) noexcept
         o->progress        = 0;
         requester_submit(*o);
         break;
+    case efa_status::by_ring:
+        if (lent)
+            again_by_ring(*o);
+        else
+            op_complete(*o, efa_status::bad_response);
+        break;
     default:
         op_complete(*o, static_cast<unsigned>(a.status) <= 18 ? a.status : efa_status::bad_response);
         break;
     }
+}
+
+void requester_read_grant(link &l, const wire::header &h, const std::uint8_t *payload) noexcept
+{
+    if (l.reads_out != 0)
+        --l.reads_out;
+    op *o = op_named(l, h.op);
+    if (o == nullptr || o->kind != op_kind::read || o->state != op_state::in_flight) {
+        ++counters_of(h.dst_device).drop_stale;
+        return;
+    }
+    wire::window from;
+    if (h.payload_size == sizeof(from))
+        std::memcpy(&from, payload, sizeof(from));
+    if (h.payload_size != sizeof(from) || from.length != o->total || from.slot >= fabric::window_slots || o->by_ring || o->progress != 0) {
+        link_fail(l, "grant of something else");
+        return;
+    }
+    o->source_address = from.address;
+    o->source_epoch   = from.epoch;
+    o->source_slot    = from.slot;
+    o->state          = op_state::granted;
+    l.granted.push(*o);
 }
 
 void requester_read_data(link &l, const wire::header &h, const std::uint8_t *payload) noexcept
@@ -309,7 +417,12 @@ void requester_read_data(link &l, const wire::header &h, const std::uint8_t *pay
         op_complete(*o, efa_status::invalid_lkey);
         return;
     }
-    std::memcpy(to, payload, h.payload_size);
+    if (!o->by_ring) {
+        std::memcpy(to, payload, h.payload_size);
+    } else if (!copy_to_application(to, l.channel->peer.fd, l.channel->rx.file_offset(payload), h.payload_size)) {
+        op_complete(*o, efa_status::invalid_lkey);
+        return;
+    }
     o->progress += h.payload_size;
     if (last)
         op_complete(*o, efa_status::ok);
@@ -319,6 +432,10 @@ bool requester_link_work(link &l) noexcept
 {
     bool moved = run_list(l.pending, l, limits::records_per_run);
     moved |= run_list(l.pending_reads, l, limits::records_per_run);
+    if (!l.granted.empty()) {
+        copy_granted(l);
+        moved = true;
+    }
     for (unsigned budget = limits::bytes_per_run / limits::chunk_size; budget != 0 && !l.writes.empty(); --budget) {
         op        &o       = *l.writes.head;
         bool       sending = false;
@@ -344,8 +461,9 @@ void requester_link_gone(link &l) noexcept
             if (l.failed)
                 op_complete(o, l.end_status);
             else
-                op_complete(o, o.kind == op_kind::read && o.state == op_state::in_flight ? efa_status::remote_abort
-                                                                                         : efa_status::bad_dest_qpn);
+                op_complete(o, o.kind == op_kind::read && (o.state == op_state::in_flight || o.state == op_state::granted)
+                                   ? efa_status::remote_abort
+                                   : efa_status::bad_dest_qpn);
         }
     });
     l.reads_out = 0;

@@ -13,10 +13,8 @@
  */
 #include "base/clock.h"
 #include "softefa/dev/copy.h"
-#include "softefa/dev/engine_state.h"
+#include "softefa/dev/single_copy.h"
 #include "softefa/dev/wqe.h"
-
-#include <utility>
 
 namespace softefa::dev {
 
@@ -329,12 +327,13 @@ efa_status serve_write_imm(qp &q, const wire::header &h) noexcept
     return efa_status::ok;
 }
 
-efa_status serve_write(link &l, const wire::header &h, const std::uint8_t *payload) noexcept
+/// `size` bytes of a write; they lie in the ring, or where `from` says.
+efa_status serve_write(link &l, const wire::header &h, const std::uint8_t *payload, std::uint32_t size, const wire::window *from) noexcept
 {
     const bool first = (h.flags & wire::flag_first) != 0, last = (h.flags & wire::flag_last) != 0;
     if (first)
         l.write_in = {h.op, 0, efa_status::ok};
-    const std::uint64_t at = first && h.payload_size == 0 && last ? h.length : l.write_in.next; // an immediate repeated after an RNR
+    const std::uint64_t at = first && size == 0 && last ? h.length : l.write_in.next; // an immediate repeated after an RNR
     qp        *q    = nullptr;
     efa_status seen = find_rdma_target(h, &q);
     if (seen != efa_status::ok)
@@ -349,15 +348,21 @@ efa_status serve_write(link &l, const wire::header &h, const std::uint8_t *paylo
         ++n.drop_rkey;
         return efa_status::bad_rkey;
     }
-    if (h.payload_size != 0) {
-        std::uint8_t *to = mr_translate(h.rkey, rkey_mask, q->domain, h.address + at, h.payload_size, access_remote_write);
-        if (to == nullptr || !copy_to_application(to, l.channel->peer.fd, l.channel->rx.file_offset(payload), h.payload_size)) {
+    if (size != 0) {
+        std::uint8_t *to = mr_translate(h.rkey, rkey_mask, q->domain, h.address + at, size, access_remote_write);
+        if (to != nullptr && from != nullptr) {
+            l.copied = size;
+            if (!single_copy(l, to, *from, last))
+                return efa_status::by_ring;
+            n.single_copy_bytes += size;
+            count_window(n.rx_packets, n.rx_packet_bytes, size);
+        } else if (to == nullptr || !copy_to_application(to, l.channel->peer.fd, l.channel->rx.file_offset(payload), size)) {
             ++n.drop_fault;
             return efa_status::bad_rkey;
         }
     }
     SOFTEFA_POINT(write_chunk_placed);
-    l.write_in.next += h.payload_size;
+    l.write_in.next += size;
     if (!last)
         return efa_status::ok;
     ++n.served_write_ops;
@@ -373,13 +378,24 @@ void take_write(link &l, const wire::header &h, const std::uint8_t *payload) noe
         ++counters_of(h.dst_device).drop_stale; // RSP-2: the rest of a write that was refused
         return;
     }
-    const bool repeated = first && last && h.payload_size == 0;
-    if (h.payload_size > h.length - at || (last && !repeated && at + h.payload_size != h.length) ||
-        (!last && h.payload_size == 0)) {
+    const bool    by_address = (h.flags & wire::flag_by_address) != 0;
+    std::uint32_t size       = h.payload_size;
+    wire::window  from;
+    if (by_address) {
+        if (size == sizeof(from))
+            std::memcpy(&from, payload, sizeof(from));
+        size = from.length; // 0 where there is none
+        if (size == 0 || size > limits::single_copy_max || from.slot >= fabric::window_slots) {
+            link_fail(l, "window out of range");
+            return;
+        }
+    }
+    const bool repeated = first && last && size == 0;
+    if (size > h.length - at || (last && !repeated && at + size != h.length) || (!last && size == 0)) {
         link_fail(l, "write outside its own length");
         return;
     }
-    const efa_status seen = serve_write(l, h, payload);
+    const efa_status seen = serve_write(l, h, payload, size, by_address ? &from : nullptr);
     if (seen != efa_status::ok || last) {
         l.write_in.op = ~std::uint64_t{0};
         answer(l, h, seen);
@@ -404,11 +420,11 @@ void take_read(link &l, const wire::header &h) noexcept
         return;
     }
     read_request &r = l.reads[(l.read_head + l.read_count++) % limits::reads_per_link];
-    r = {h.op, h.address, h.rkey, h.length, 0, h.src_qpn, h.dst_qpn, h.src_device, h.dst_device, h.qkey};
+    r = {h.op, h.address, h.rkey, h.length, 0, h.src_qpn, h.dst_qpn, h.src_device, h.dst_device, h.qkey,
+         (h.flags & wire::flag_by_address) != 0 && engine().single_copy_min != ~0u, (h.flags & wire::flag_repeated) != 0};
 }
 
-/// One chunk of the oldest read. False: no room.
-bool serve_read_chunk(link &l, read_request &r) noexcept
+wire::header header_of(const read_request &r) noexcept
 {
     wire::header h;
     h.kind       = wire::pdu_kind::read_req;
@@ -418,6 +434,66 @@ bool serve_read_chunk(link &l, read_request &r) noexcept
     h.dst_device = r.dst_device;
     h.op         = r.op;
     h.qkey       = r.qkey;
+    return h;
+}
+
+/// The record that answers a read; there is room for it.
+void commit_answer(link &l, const read_request &r, wire::pdu_kind kind, std::uint32_t payload_size, bool last) noexcept
+{
+    link_commit(l, r.dst_device, payload_size, [&](wire::header &h) noexcept {
+        h.kind         = kind;
+        h.flags        = last ? wire::flag_last : 0;
+        h.src_qpn      = r.dst_qpn;
+        h.dst_qpn      = r.src_qpn;
+        h.src_device   = r.dst_device;
+        h.dst_device   = r.src_device;
+        h.payload_size = payload_size;
+        h.op           = r.op;
+        h.qkey         = r.qkey;
+        h.imm          = 0;
+        h.address      = r.progress;
+        h.rkey         = 0;
+        h.length       = r.length;
+    });
+}
+
+/// Says where the bytes of a read are. False: no room. A range that cannot be read is refused as one without it.
+bool grant_read(link &l, read_request &r) noexcept
+{
+    const wire::header h = header_of(r);
+    if (!l.channel->acks_out.has_room(1))
+        return false;
+    std::uint8_t *room = l.channel->tx.reserve(sizeof(wire::window));
+    if (room == nullptr)
+        return false;
+    qp              *q    = nullptr;
+    const efa_status seen = find_rdma_target(h, &q);
+    if (seen != efa_status::ok) {
+        answer(l, h, seen);
+        r.progress = r.length;
+        return true;
+    }
+    const std::uint8_t *from = mr_translate(r.rkey, rkey_mask, q->domain, r.address, r.length, access_remote_read);
+    if (from == nullptr) {
+        r.by_address = false;
+        return true;
+    }
+    const wire::window w = window_open(l, *objects().mrs.at(r.rkey & (limits::mrs - 1)), from, r.length);
+    std::memcpy(room, &w, sizeof(w));
+    commit_answer(l, r, wire::pdu_kind::read_grant, sizeof(w), true);
+    SOFTEFA_POINT(grant_given);
+    r.progress         = r.length;
+    device_counters &n = counters_of(q->device);
+    count_window(n.tx_packets, n.tx_packet_bytes, r.length);
+    n.served_read_bytes += r.length;
+    ++n.served_read_ops;
+    return true;
+}
+
+/// One chunk of the oldest read. False: no room.
+bool serve_read_chunk(link &l, read_request &r) noexcept
+{
+    const wire::header  h     = header_of(r);
     const std::uint32_t left  = r.length - r.progress;
     const std::uint32_t chunk = left < limits::chunk_size ? left : limits::chunk_size;
     if (!l.channel->acks_out.has_room(1))
@@ -442,20 +518,12 @@ bool serve_read_chunk(link &l, read_request &r) noexcept
         return true;
     }
     SOFTEFA_POINT(read_chunk_copied);
-    std::swap(h.src_qpn, h.dst_qpn);
-    std::swap(h.src_device, h.dst_device);
-    h.kind         = wire::pdu_kind::read_data;
-    h.flags        = chunk == left ? wire::flag_last : 0;
-    h.payload_size = chunk;
-    h.address      = r.progress;
-    h.length       = r.length;
-    link_commit(l, h.src_device, chunk, [&h](wire::header &at) noexcept {
-        constexpr std::size_t from = sizeof(h.commit); // that one is not ours
-        std::memcpy(reinterpret_cast<std::uint8_t *>(&at) + from, reinterpret_cast<const std::uint8_t *>(&h) + from, sizeof(h) - from);
-    });
+    commit_answer(l, r, wire::pdu_kind::read_data, chunk, chunk == left);
     r.progress += chunk;
-    counters_of(q->device).served_read_bytes += chunk;
-    counters_of(q->device).served_read_ops += chunk == left;
+    if (!r.repeated) { // else it was counted with the grant
+        counters_of(q->device).served_read_bytes += chunk;
+        counters_of(q->device).served_read_ops += chunk == left;
+    }
     return true;
 }
 
@@ -477,6 +545,7 @@ void responder_record(link &l, const wire::header &h, const std::uint8_t *payloa
     case wire::pdu_kind::write: take_write(l, h, payload); return;
     case wire::pdu_kind::read_req: take_read(l, h); return;
     case wire::pdu_kind::read_data: requester_read_data(l, h, payload); return;
+    case wire::pdu_kind::read_grant: requester_read_grant(l, h, payload); return;
     default: link_fail(l, "unknown kind of record"); return;
     }
 }
@@ -488,10 +557,15 @@ bool responder_reads(link &l) noexcept
     while (l.read_count != 0 && bytes < limits::bytes_per_run) {
         read_request       &r      = l.reads[l.read_head];
         const std::uint32_t before = r.progress;
-        if (!serve_read_chunk(l, r))
+        if (r.by_address) {
+            if (!grant_read(l, r))
+                break;
+        } else if (!serve_read_chunk(l, r)) {
             break;
+        } else {
+            bytes += r.progress - before;
+        }
         moved = true;
-        bytes += r.progress - before;
         if (r.progress == r.length) {
             l.read_head = (l.read_head + 1) % limits::reads_per_link;
             --l.read_count;

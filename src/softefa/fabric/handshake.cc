@@ -89,13 +89,15 @@ base::result<message> message_receive(int socket) noexcept
     return message{kind, body.instance, body.to, fd_settle_private(fds[0]), fd_settle_private(fds[1])};
 }
 
-bool peer_identify(int socket, int *pidfd_p) noexcept
+bool peer_identify(int socket, int *pidfd_p, int *pid_p) noexcept
 {
     ucred     who{};
     socklen_t size = sizeof(who);
     *pidfd_p       = -1;
     if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &who, &size) != 0 || who.uid != geteuid())
         return false;
+    if (pid_p != nullptr)
+        *pid_p = who.pid;
     if (who.pid > 0)
         *pidfd_p = fd_settle_private(static_cast<int>(syscall(SYS_pidfd_open, who.pid, 0u)));
     return who.pid <= 0 || *pidfd_p >= 0 || errno != ESRCH; // it has ended already; without pidfds the socket says so

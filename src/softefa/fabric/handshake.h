@@ -26,7 +26,7 @@ struct message {
 base::status message_send(int socket, const message &m) noexcept;
 /// no_resource: nothing there yet; peer_gone: end of file; protocol: not one of ours (descriptors that came along are closed).
 base::result<message> message_receive(int socket) noexcept;
-/// A pidfd of the process on the other side, -1 where it is not visible from here. False: it runs under another user.
-bool peer_identify(int socket, int *pidfd_p) noexcept;
+/// A pidfd of the process on the other side, -1 where it is not visible from here, and its PID as seen from here. False: it runs under another user.
+bool peer_identify(int socket, int *pidfd_p, int *pid_p = nullptr) noexcept;
 
 } // namespace softefa::fabric

@@ -23,6 +23,9 @@ enum class point : std::uint8_t {
     positions_given_back,
     write_chunk_placed, ///< in the middle of an RDMA write
     read_chunk_copied,  ///< read data in the ring, not committed
+    window_lent,      ///< a write by address was announced
+    grant_given,      ///< a read was granted
+    copied_once,      ///< the other process's memory was copied, nothing was checked yet
     send_completed,   ///< CQE of the acknowledged work request written, the acknowledgement not given back
     before_wake,      ///< records published, the sleeper not woken
     woken,

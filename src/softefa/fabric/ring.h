@@ -24,6 +24,10 @@
  * orders all processes, and then reads serving_to. One of the two sees the other:
  *   CUT-1  a record that begins at or behind the serving_to read after a cut is never begun.
  *
+ * Memory by address. A window (wire/pdu.h) lets the peer copy from memory of this segment's owner while it is lent. Each window belongs to one of
+ * `window_slots` epochs here. Before the owner gives the memory up it raises the epoch of its slot, or of all; the peer copies first and then compares.
+ *   SC-1  bytes whose window has its epoch behind the copy were read while the owner lent them.
+ *
  *   RING-3  no view reads or writes outside its ring, whatever the peer wrote.
  */
 #pragma once
@@ -39,7 +43,7 @@
 namespace softefa::fabric {
 
 inline constexpr std::uint32_t segment_magic   = 0x45464153; ///< "SAFE"
-inline constexpr std::uint32_t segment_version = 3;
+inline constexpr std::uint32_t segment_version = 4;
 inline constexpr std::size_t   cache_line      = 64;
 inline constexpr std::size_t   unit_size       = 64;
 inline constexpr std::size_t   data_ring_size  = 512 * 1024;
@@ -53,6 +57,8 @@ enum cut_rule : std::uint32_t {
     cut_fence   = 2, ///< the consumer fences for each record: where membarrier is not to be had
 };
 
+inline constexpr unsigned window_slots = 256;
+
 /// First page of a segment. Written by its owner, read by the peer.
 struct control_page {
     alignas(cache_line) std::atomic<std::uint64_t> data_consumed; ///< bytes taken from the peer's data ring, ever
@@ -64,6 +70,15 @@ struct control_page {
     std::uint32_t may_cut;  ///< cut_rule of the owner; fixed before the peer sees the segment
     alignas(cache_line) std::atomic<std::uint64_t> serving_to; ///< records of the peer up to here were begun; only if the peer may cut
     alignas(cache_line) std::atomic<std::uint32_t> cut;        ///< 1: the owner gave the peer up; nothing of its ring may be begun any more
+    alignas(cache_line) std::uint64_t identity_at; ///< address, in the owner's memory, of a word that holds `instance`; 0: it lets nobody look. Fixed like may_cut
+    std::atomic<std::uint32_t> reads_peer;         ///< 1: the owner can copy from the peer's memory by itself
+    alignas(cache_line) std::atomic<std::uint64_t> epoch_of_all; ///< added to the epoch of each slot
+    std::atomic<std::uint64_t> epochs[window_slots];             ///< SC-1; only grow
+
+    std::uint64_t epoch(unsigned slot) const noexcept
+    {
+        return epoch_of_all.load(std::memory_order_relaxed) + epochs[slot % window_slots].load(std::memory_order_relaxed);
+    }
 };
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 

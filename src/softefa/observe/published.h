@@ -25,7 +25,7 @@
 namespace softefa::observe {
 
 inline constexpr std::uint32_t magic            = 0x42555053; ///< "SPUB"
-inline constexpr std::uint32_t version          = 1;
+inline constexpr std::uint32_t version          = 2;
 inline constexpr unsigned      record_count_max = 65536;
 inline constexpr char          memfd_name[]     = "softefa-published";
 
@@ -48,6 +48,7 @@ inline constexpr char          memfd_name[]     = "softefa-published";
     X(peer_up,         "peer connected") \
     X(peer_gone,       "peer gone") \
     X(peer_failed,     "peer broke the protocol") \
+    X(single_copy,     "single copy from a peer") \
     X(no_owner,        "nobody owns the destination") \
     /* recorded with SOFTEFA_RECORD=data */ \
     X(doorbell,        "send doorbell") \

@@ -8,8 +8,12 @@
  *   read_req   asks for `length` bytes at (rkey, address); answered by read_data units in order, or by an ack with an error
  *   read_data  payload for offset `address` of the read that `op` names; the last one carries flag_last
  *   write      payload for `address + offset so far`; flag_first starts a write, flag_last ends it and is answered by an ack
+ *   read_grant instead of read data: where the bytes are, for a requester that copies them itself (payload: a window)
  *   ack        final word on an operation (or RNR, which asks for another try after a pause)
  *   pad        ring filler, carries nothing
+ *
+ * A write with flag_by_address carries no bytes but a window: the target copies them from there. A read_req with that flag takes a grant as
+ * well as data.
  *
  * An operation is named by its requester: {generation, QP slot, work slot}; the responder only echoes the name.
  */
@@ -23,7 +27,7 @@
 
 namespace softefa::wire {
 
-enum class pdu_kind : std::uint8_t { none = 0, send = 1, read_req = 2, read_data = 3, write = 4, ack = 5, pad = 6 };
+enum class pdu_kind : std::uint8_t { none = 0, send = 1, read_req = 2, read_data = 3, write = 4, ack = 5, pad = 6, read_grant = 7 };
 
 enum pdu_flags : std::uint8_t {
     flag_has_imm     = 1u << 0,
@@ -31,6 +35,8 @@ enum pdu_flags : std::uint8_t {
     flag_first       = 1u << 2,
     flag_last        = 1u << 3,
     flag_unsolicited = 1u << 4, ///< the sending QP expects no receive WR to be used for its immediate
+    flag_by_address  = 1u << 5, ///< see above
+    flag_repeated    = 1u << 6, ///< of a read_req: its grant was of no use
 };
 
 /// Name of an operation, unique among the operations that its requester has in flight.
@@ -72,6 +78,15 @@ struct header {
 };
 static_assert(sizeof(header) == 48 && std::is_trivially_copyable_v<header>);
 static_assert(offsetof(header, op) == 16 && offsetof(header, address) == 32);
+
+/// Memory of the sender that the receiver may copy from, as long as its epoch has not passed (fabric/ring.h, SC-1).
+struct window {
+    std::uint64_t address = 0; ///< in the sender's address space
+    std::uint64_t epoch   = 0; ///< of its slot when the window was made
+    std::uint32_t length  = 0; ///< bytes
+    std::uint32_t slot    = 0; ///< where the sender tells that the epoch has passed
+};
+static_assert(sizeof(window) == 24 && std::is_trivially_copyable_v<window>);
 
 /// Acknowledgement as one word: {4 lap, 5 status, 1 is_read, 54 op}. The lap makes the store of the word its own commit.
 struct ack {

@@ -1,7 +1,7 @@
 /* Completion status codes of an EFA device, as they appear in a CQE and in an acknowledgement.
  *
- * Owns: the numbers, nothing else. Codes up to 18 are the device's; `no_such_qpn` exists only between two Soft EFA instances and
- * never reaches a CQE.
+ * Owns: the numbers, nothing else. Codes up to 18 are the device's; the internal ones exist only between two Soft EFA instances and
+ * never reach a CQE.
  */
 #pragma once
 
@@ -27,6 +27,7 @@ enum class efa_status : std::uint8_t {
     unknown_peer      = 14, ///< RDMA: the responder has no address handle for us
     unreachable       = 15, ///< nobody ever answered at that address
     feature_mismatch  = 18, ///< write with immediate: the two QPs disagree about unsolicited receive
+    by_ring           = 29, ///< internal: the bytes could not be had by address; the requester sends them through the ring
     no_such_qpn       = 30, ///< internal: this process does not own the QPN; the requester looks it up once more
 };
 

@@ -1,6 +1,7 @@
 /* A second process for tests: forked before the parent opens anything, talks over a socket pair, is always reaped. */
 #pragma once
 
+#include "softefa/dev/single_copy.h"
 #include "softefa/dev/nic.h"
 
 #include <csignal>
@@ -95,6 +96,18 @@ inline bool until(const std::function<bool()> &condition, unsigned milliseconds 
         if (base::clock_now_ns() > end)
             return false;
     return true;
+}
+
+/// Connects with an empty read and waits until the peer copies from us: it finds out that it may when it is connected, in its own time.
+inline bool peer_copies_from_us(endpoint &e, const address &peer)
+{
+    e.qp.post(e.qp.rdma(1, 0, e.ah, peer.qpn, e.slice(0, 0), peer.memory, peer.rkey));
+    const auto done = e.scq.wait();
+    return done && done->status == 0 && until([] {
+        const engine_guard  guard;
+        const engine_state &s = engine();
+        return s.link_count > 1 && s.links[s.link_count - 1] != nullptr && peer_copies(*s.links[s.link_count - 1]);
+    });
 }
 
 } // namespace nic

@@ -11,7 +11,7 @@ using softefa::fabric::point;
 
 constexpr const char *names[] = {"payload_written", "next_cleared", "header_written", "committed", "pad_committed", "record_claimed",
                                  "payload_placed", "receive_completed", "acknowledged", "positions_half", "positions_given_back",
-                                 "write_chunk_placed", "read_chunk_copied", "send_completed", "before_wake", "woken", "hello_sent",
+                                 "write_chunk_placed", "read_chunk_copied", "window_lent", "grant_given", "copied_once", "send_completed", "before_wake", "woken", "hello_sent",
                                  "welcome_sent", "link_up"};
 static_assert(std::size(names) == static_cast<std::size_t>(point::count), "every marked point is enumerated");
 
@@ -34,10 +34,10 @@ struct traffic {
     }
     void post()
     {
-        const std::uint32_t size = 1 + random.below(1000);
+        const std::uint32_t size = 1 + random.below(1000), rdma = random.below(2) != 0 ? 20'000 + size : 100'000 + size; // two copies, and one
         switch (random.below(6)) {
-        case 0: e.qp.post(e.qp.rdma(1, 2, e.ah, peer.qpn, e.slice(1 << 18, 40'000 + size), peer.memory + (1 << 19), peer.rkey)); break;
-        case 1: e.qp.post(e.qp.rdma(2, 3, e.ah, peer.qpn, e.slice(1 << 18, 40'000 + size), peer.memory + (1 << 19), peer.rkey)); break;
+        case 0: e.qp.post(e.qp.rdma(1, 2, e.ah, peer.qpn, e.slice(1 << 18, rdma), peer.memory + (1 << 19), peer.rkey)); break;
+        case 1: e.qp.post(e.qp.rdma(2, 3, e.ah, peer.qpn, e.slice(1 << 18, rdma), peer.memory + (1 << 19), peer.rkey)); break;
         default: e.qp.post(e.qp.send(1, e.ah, peer.qpn, {e.slice(1 << 17, size)})); break;
         }
         ++outstanding;
@@ -85,11 +85,13 @@ protected:
         wanted.rnr_timer_us = 20;
         use();
     }
+    static void victims_killed(point armed);
 };
 
-TEST_P(points, killed_there_leaves_the_survivor_working)
+TEST_P(points, killed_there_leaves_the_survivor_working) { victims_killed(static_cast<point>(GetParam())); }
+
+void points::victims_killed(point armed)
 {
-    const auto     armed  = static_cast<point>(GetParam());
     const bool     rare   = armed == point::hello_sent || armed == point::welcome_sent || armed == point::link_up;
     constexpr unsigned cycles = 2;
     std::vector<std::unique_ptr<child>> victims;
@@ -133,6 +135,24 @@ TEST_P(points, killed_there_leaves_the_survivor_working)
 }
 
 INSTANTIATE_TEST_SUITE_P(each, points, testing::Range(0u, static_cast<unsigned>(point::count)),
+                         [](const testing::TestParamInfo<unsigned> &p) { return names[p.param]; });
+
+/// The same where all RDMA goes through the ring, in several records.
+class points_of_two_copies : public points {
+protected:
+    void SetUp() override
+    {
+        wanted.single_copy = 0;
+        points::SetUp();
+    }
+};
+
+TEST_P(points_of_two_copies, killed_there_leaves_the_survivor_working) { victims_killed(static_cast<point>(GetParam())); }
+
+INSTANTIATE_TEST_SUITE_P(each, points_of_two_copies,
+                         testing::Values(static_cast<unsigned>(point::header_written), static_cast<unsigned>(point::record_claimed),
+                                         static_cast<unsigned>(point::positions_half), static_cast<unsigned>(point::write_chunk_placed),
+                                         static_cast<unsigned>(point::read_chunk_copied)),
                          [](const testing::TestParamInfo<unsigned> &p) { return names[p.param]; });
 
 /// The receiver stops at a point and is given up. What ended with 13 never lands, what landed never ends with 13.
@@ -234,5 +254,162 @@ INSTANTIATE_TEST_SUITE_P(each, cut_points,
                                          static_cast<unsigned>(point::receive_completed), static_cast<unsigned>(point::acknowledged),
                                          static_cast<unsigned>(point::positions_half), static_cast<unsigned>(point::positions_given_back)),
                          [](const testing::TestParamInfo<unsigned> &p) { return names[p.param]; });
+
+/// One copy by a process that stops behind it, before it has looked whether the memory was still lent.
+class stopped_copies : public device_test {
+protected:
+    static constexpr std::uint32_t size = 700'001; // two pieces
+    static constexpr std::uint8_t  lent = 0x5a, given_up = 0xee;
+
+    void SetUp() override
+    {
+        device_test::SetUp();
+        wanted.single_copy = 1;
+        use();
+    }
+    static void wait_stopped(child &who)
+    {
+        int state = 0;
+        ASSERT_EQ(waitpid(who.pid, &state, WUNTRACED), who.pid);
+        ASSERT_TRUE(WIFSTOPPED(state)) << state;
+    }
+
+    /// Reads from us and stops behind its first piece; then says how that ended and how many bytes it got that were not lent.
+    static int reader(pipe_end io)
+    {
+        endpoint e(bytes);
+        address  peer;
+        if (!io.swap(address_of(e), &peer))
+            return 2;
+        softefa::fabric::point_arm(point::copied_once, 1, SIGSTOP);
+        e.qp.post(e.qp.rdma(1, 1, e.ah, peer.qpn, e.slice(3, size), peer.memory, peer.rkey));
+        const auto done = e.scq.wait();
+        const auto bad  = std::count(e.memory.begin() + 3, e.memory.begin() + 3 + size, lent);
+        return done && io.put_word(done->status) && io.put_word(static_cast<std::uint32_t>(bad)) ? 0 : 3;
+    }
+};
+
+TEST_F(stopped_copies, read_that_was_not_disturbed_succeeds)
+{
+    const std::uint64_t before = device_counters_get(0)->served_read_bytes;
+    child    other(reader);
+    endpoint e(bytes);
+    address  peer;
+    std::fill(e.memory.begin(), e.memory.end(), lent);
+    ASSERT_TRUE(other.end.swap(address_of(e), &peer));
+    wait_stopped(other);
+    other.kill(SIGCONT);
+    EXPECT_TRUE(other.end.wait_word(0));
+    EXPECT_TRUE(other.end.wait_word(size)) << "bytes as they were";
+    EXPECT_EQ(other.reap(), 0);
+    EXPECT_EQ(device_counters_get(0)->served_read_bytes - before, size);
+}
+
+TEST_F(stopped_copies, deregistration_neither_waits_for_a_reader_nor_lets_it_succeed)
+{
+    child    other(reader);
+    endpoint e(bytes);
+    address  peer;
+    std::fill(e.memory.begin(), e.memory.end(), lent);
+    ASSERT_TRUE(other.end.swap(address_of(e), &peer));
+    wait_stopped(other);
+    EXPECT_EQ(mr_deregister(e.mr), base::status::ok); // it stands still
+    std::fill(e.memory.begin(), e.memory.end(), given_up);
+    other.kill(SIGCONT);
+    EXPECT_TRUE(other.end.wait_word(7)) << "as a read that came after the deregistration";
+    std::uint32_t ignored;
+    EXPECT_TRUE(other.end.get(&ignored));
+    EXPECT_EQ(other.reap(), 0);
+}
+
+/// The target stops behind the first piece of a write with immediate; meanwhile the initiator takes its memory back.
+enum class taken_back { by_nothing, by_deregistration, by_queue_pair };
+class stopped_targets : public stopped_copies, public testing::WithParamInterface<taken_back> {};
+
+TEST_P(stopped_targets, what_was_taken_back_is_never_delivered)
+{
+    child other([](pipe_end io) {
+        endpoint e(bytes);
+        address  peer;
+        e.qp.post_recv(1, {e.slice(0, 1)});
+        softefa::fabric::point_arm(point::copied_once, 1, SIGSTOP);
+        if (!io.swap(address_of(e), &peer))
+            return 2;
+        std::uint32_t word;
+        pollfd        told{io.fd, POLLIN, 0};
+        unsigned      received = 0;
+        while (::poll(&told, 1, 0) == 0)
+            received += static_cast<bool>(e.rcq.poll());
+        for (unsigned n = 0; n < 1000; ++n) // nothing is left that could still come
+            received += static_cast<bool>(e.rcq.poll());
+        const auto right = received != 0 ? std::count(e.memory.begin() + 5, e.memory.begin() + 5 + size, lent) : 0;
+        return io.get(&word) && io.put_word(received) && io.put_word(static_cast<std::uint32_t>(right)) ? 0 : 3;
+    });
+    endpoint e(bytes);
+    address  peer;
+    std::fill(e.memory.begin(), e.memory.end(), lent);
+    ASSERT_TRUE(other.end.swap(address_of(e), &peer));
+    ASSERT_TRUE(peer_copies_from_us(e, peer));
+    e.qp.post(queue_pair::with_imm(e.qp.rdma(2, 1, e.ah, peer.qpn, e.slice(1, size), peer.memory + 5, peer.rkey), 77));
+    wait_stopped(other);
+    const std::uint64_t stale_before = device_counters_get(0)->drop_stale;
+    switch (GetParam()) {
+    case taken_back::by_nothing: break;
+    case taken_back::by_deregistration: EXPECT_EQ(mr_deregister(e.mr), base::status::ok); break;
+    case taken_back::by_queue_pair: EXPECT_EQ(qp_destroy(e.qp.h), base::status::ok); break;
+    }
+    if (GetParam() != taken_back::by_nothing)
+        std::fill(e.memory.begin(), e.memory.end(), given_up);
+    other.kill(SIGCONT);
+    if (GetParam() != taken_back::by_queue_pair) {
+        const auto done = e.scq.wait();
+        ASSERT_TRUE(done);
+        EXPECT_EQ(done->status, GetParam() == taken_back::by_nothing ? 0 : 5);
+    } else {
+        ASSERT_TRUE(until([&] { // its answer to the dead operation
+            e.scq.poll();
+            return device_counters_get(0)->drop_stale != stale_before;
+        }));
+        EXPECT_FALSE(e.scq.poll());
+    }
+    other.end.put_word(1);
+    EXPECT_TRUE(other.end.wait_word(GetParam() == taken_back::by_nothing ? 1 : 0)) << "receives completed";
+    EXPECT_TRUE(other.end.wait_word(GetParam() == taken_back::by_nothing ? size : 0));
+    EXPECT_EQ(other.reap(), 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(each, stopped_targets,
+                         testing::Values(taken_back::by_nothing, taken_back::by_deregistration, taken_back::by_queue_pair),
+                         [](const testing::TestParamInfo<taken_back> &p) {
+                             return p.param == taken_back::by_nothing ? "by_nothing" : p.param == taken_back::by_deregistration ? "by_deregistration" : "by_queue_pair";
+                         });
+
+/// Who stops with its writes outstanding holds nobody up: the bytes are taken from it as it stands.
+TEST_F(stopped_copies, stopped_initiator_is_copied_from)
+{
+    child other([](pipe_end io) {
+        endpoint e(bytes);
+        address  peer;
+        std::fill(e.memory.begin(), e.memory.end(), lent);
+        if (!io.swap(address_of(e), &peer))
+            return 2;
+        if (!peer_copies_from_us(e, peer))
+            return 102;
+        softefa::fabric::point_arm(point::window_lent, 2, SIGSTOP);
+        e.qp.post(e.qp.rdma(2, 1, e.ah, peer.qpn, e.slice(3, size), peer.memory, peer.rkey));
+        const auto done = e.scq.wait();
+        return done ? done->status : 100;
+    });
+    endpoint            e(bytes);
+    address             peer;
+    const std::uint64_t served_before = device_counters_get(0)->served_write_ops;
+    ASSERT_TRUE(other.end.swap(address_of(e), &peer));
+    wait_stopped(other);
+    ASSERT_TRUE(until([&] { e.rcq.poll(); return device_counters_get(0)->served_write_ops != served_before; }));
+    EXPECT_EQ(std::count(e.memory.begin(), e.memory.begin() + size, lent), size);
+    EXPECT_EQ(std::count(e.memory.begin() + size, e.memory.end(), lent), 0);
+    other.kill(SIGCONT);
+    EXPECT_EQ(other.reap(), 0);
+}
 
 } // namespace
