@@ -142,7 +142,7 @@ def user(build, install):
         soft.surface("wakeup", "no", env={"UCX_SRD_EVENTS": "n"}),
         soft.dmabuf(),
         soft.stock_ucx("--quick"),
-        judge("verbs-tools", limit=200),
+        judge("verbs-tools", limit=400),
         judge("rdma-core-tests", "--suite", "efa", limit=200),
         soft.fault("incast", "64", "100", limit=240, env={"UCX_SRD_RX_QUEUE_LEN": "16"}, title="RQ of 16,"),
         soft.sleep("20000", limit=120),
