@@ -126,11 +126,13 @@ def softefa_cases():
             Case("verbs", "get", "read", mib, "verbs_probe"),
             Case("srd", "get", "get", mib, "ucx", "zcopy"),  # of UCT: UCP emulates gets where the transport cannot put
             Case("posix", "get", "ucp_get", mib, "ucx"),
-            Case("posix,cma", "get", "ucp_get", mib, "ucx"),
+            Case("posix,cma", "get", "ucp_get", mib, "ucx"),  # UCP takes posix where it can: this one is not cma
+            Case("cma", "get", "get", mib, "ucx", "zcopy"),  # one process_vm_readv of ordinary memory
             Case("verbs", "put", "write", mib, "verbs_probe"),
             Case("srd", "put", "put_bw", mib, "ucx", "zcopy", needs_write=True),
             Case("posix", "put", "ucp_put_bw", mib, "ucx"),
             Case("posix,cma", "put", "ucp_put_bw", mib, "ucx"),
+            Case("cma", "put", "put_bw", mib, "ucx", "zcopy"),
             Case("verbs", "wake", "sleeping_read", 8, "verbs_probe"),
             Case("shm", "wake", "futex_reply", 8, "shm_reference"),
             Case("verbs", "poll 1", "poll", 8, "verbs_probe", qps=1),
@@ -173,7 +175,8 @@ def commands(case, tools, count, port, cores):
         client = loader + ["ucx_perftest", "-c", str(cores[1]), "-p", str(port), "127.0.0.1", "-f", "-t", case.test,
                            "-s", str(case.size), "-n", str(count), "-w", str(max(10, min(10000, count // 10)))]
         if case.layout:
-            client += ["-x", tools.transport, "-d", tools.uct_device, "-D", case.layout]
+            srd = case.series == "srd"
+            client += ["-x", tools.transport if srd else case.series, "-d", tools.uct_device if srd else "memory", "-D", case.layout]
         return server, client
     # SRD needs the GID index: its address handles have no other form. ucx_perftest pins itself, perftest does not.
     both = loader + [case.program, "-F", "-c", "SRD", "-x", "0", "-s", str(case.size), "-n", str(count), "-p", str(port)]
