@@ -121,8 +121,10 @@ INSIDE
 }
 
 # debian_bundle DIRECTORY: the commit that is checked out, as
-# DIRECTORY/checkout.bundle with one branch, `judged`.
+# DIRECTORY/checkout.bundle with one branch, named by `branch`; `commit` names
+# it in the verdict, whatever is checked out by then.
 debian_bundle() {
+    commit=$(git -C "$root_dir" rev-parse --short HEAD)
     [[ -z $(git -C "$root_dir" status --porcelain -uno) ]] ||
         say "note: changes that are not committed are not part of this"
     # A name of its own: a bundle of a detached HEAD would have no branch.
