@@ -214,5 +214,7 @@ int main(int argc, char **argv)
     }
     std::printf("%lu messages, %lu control messages\n", visits,
                 static_cast<unsigned long>(f->counters.get(srd::counter::tx_control)));
+    f->~iface();
+    std::free(memory);
     return 0;
 }
