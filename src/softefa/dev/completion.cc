@@ -12,6 +12,8 @@
  *   CQ-2  an unread entry is never overwritten, unless the CQ is read without verbs calls.
  *   CQ-3  entries in ring + overflow + reserved never exceed entries + overflow_room.
  *   CQ-4  nothing of a QP is written after it was destroyed or reset: what waits in the overflow list goes with it.
+ *   CQ-5  where the provider may have taken an entry without handing it out, which it does when the QP is gone, what it took is counted from below:
+ *         by what it handed out, and by polls that found nothing. Such a CQ is never said to have overrun.
  */
 #include "softefa/dev/direct.h"
 #include "softefa/dev/engine_state.h"
@@ -20,6 +22,7 @@
 #include "softefa/dev/publish.h"
 #include "softefa/dev/wqe.h"
 
+#include <algorithm>
 #include <cassert>
 #include <cerrno>
 #include <sys/syscall.h>
@@ -36,7 +39,7 @@ void refresh(cq &c) noexcept
         c.believed = c.produced;
         return;
     }
-    std::uint64_t seen = c.consumed.load(std::memory_order_acquire);
+    std::uint64_t seen = std::max(c.consumed.load(std::memory_order_acquire), c.emptied.load(std::memory_order_acquire));
     if (c.doorbell != nullptr) {
         const auto index = static_cast<std::uint16_t>(c.doorbell->load(std::memory_order_acquire));
         const std::uint64_t told = c.believed + static_cast<std::uint16_t>(index - static_cast<std::uint16_t>(c.believed));
@@ -125,7 +128,7 @@ void cq_write_uncommon(cq &c, const cqe_bytes &entry) noexcept
         cq_drain_overflow(c); // room in the ring may be what cq_has_room() counted on
     if (c.overflow_count == 0 && ring_has_room(c)) [[likely]] {
         cq_store(c, entry);
-    } else if (engine().cq_overrun_is_error) {
+    } else if (engine().cq_overrun_is_error && !c.behind.load(std::memory_order_relaxed)) {
         overrun(c);
     } else if (c.overflow_count < c.overflow_room) {
         c.overflow[(c.overflow_head + c.overflow_count) % c.overflow_room] = entry;
@@ -164,6 +167,13 @@ void cq_drop_qpn(cq &c, std::uint16_t qpn) noexcept
     c.overflow_count = kept;
     if (before != 0 && kept == 0)
         --engine().cq_overflowing;
+}
+
+void cq_user_gone(cq &c) noexcept
+{
+    if (c.doorbell == nullptr && cq_has_unconsumed(c))
+        c.behind.store(true, std::memory_order_relaxed);
+    --c.users;
 }
 
 bool cq_has_unconsumed(cq &c) noexcept

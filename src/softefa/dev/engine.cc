@@ -425,6 +425,29 @@ void engine_consumed(handle h, unsigned count) noexcept
     c->consumed.fetch_add(count, std::memory_order_release);
 }
 
+std::uint64_t engine_written(handle h) noexcept
+{
+    cq *c = objects().cqs.find(h);
+    if (c == nullptr || !c->behind.load(std::memory_order_relaxed)) [[likely]]
+        return 0;
+    return std::atomic_ref(c->produced).load(std::memory_order_acquire);
+}
+
+void engine_emptied(handle h, std::uint64_t written) noexcept
+{
+    cq *c = objects().cqs.find(h);
+    if (c == nullptr)
+        return;
+    for (std::uint64_t seen = c->emptied.load(std::memory_order_relaxed); seen < written;)
+        if (c->emptied.compare_exchange_weak(seen, written, std::memory_order_release, std::memory_order_relaxed))
+            break;
+    if (c->consumed.load(std::memory_order_acquire) < written || !engine_try_lock())
+        return;
+    if (c->produced == written) // no queue pair that was destroyed meanwhile had an entry that nobody took
+        c->behind.store(false, std::memory_order_relaxed);
+    engine_unlock();
+}
+
 void engine_arm(handle h) noexcept
 {
     engine_state &e = engine();

@@ -22,6 +22,12 @@ void engine_poll(handle cq) noexcept;
 /// After a poll that returned `count` entries to the application: keeps the overrun account of CQs without a doorbell.
 void engine_consumed(handle cq, unsigned count) noexcept;
 
+/// After a poll that found `cq` empty: how far it was written, if what was consumed is not known for sure (CQ-5); else 0.
+std::uint64_t engine_written(handle cq) noexcept;
+
+/// A poll that began after engine_written() found nothing: all that was written by then is consumed.
+void engine_emptied(handle cq, std::uint64_t written) noexcept;
+
 /// req_notify_cq: arms `cq`; fires at once if entries wait that the application has not consumed.
 void engine_arm(handle cq) noexcept;
 

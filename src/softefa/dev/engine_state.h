@@ -222,6 +222,7 @@ inline void cq_write(cq &c, const cqe_bytes &entry) noexcept;
 void cq_write_uncommon(cq &c, const cqe_bytes &entry) noexcept;
 bool cq_drain_overflow(cq &c) noexcept;
 void cq_drop_qpn(cq &c, std::uint16_t qpn) noexcept; ///< CQ-4
+void cq_user_gone(cq &c) noexcept;                 ///< a QP is destroyed, once per queue: its unread entries become nobody's (CQ-5)
 void cq_settle_events() noexcept;                  ///< writes event records that did not fit before
 bool cq_has_unconsumed(cq &c) noexcept;
 void cq_fire(cq &c) noexcept;
@@ -294,7 +295,7 @@ inline void cq_store(cq &c, const cqe_bytes &entry) noexcept
     tsan_published(&c);
     const std::uint64_t first = phase ? entry.words[0] | wqe::cqe_phase : entry.words[0];
     reinterpret_cast<std::atomic<std::uint64_t> *>(place)->store(first, std::memory_order_release);
-    ++c.produced;
+    std::atomic_ref(c.produced).store(c.produced + 1, std::memory_order_release);
 }
 
 inline void cq_write(cq &c, const cqe_bytes &entry) noexcept

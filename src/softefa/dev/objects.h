@@ -76,9 +76,11 @@ struct cq {
     std::uint8_t              *ring       = nullptr;
     std::uint32_t              entry_size = 32;
     std::uint32_t              entries    = 0;       ///< power of two
-    std::uint64_t              produced   = 0;       ///< entries ever written to the ring
+    std::uint64_t              produced   = 0;       ///< entries ever written to the ring; engine_written() reads it without the lock
     std::uint64_t              believed   = 0;       ///< entries the application is known to have consumed
     std::atomic<std::uint64_t> consumed   = 0;       ///< told by engine_consumed(), any thread
+    std::atomic<std::uint64_t> emptied    = 0;       ///< an empty poll showed that so much was consumed; told by engine_emptied(), any thread
+    std::atomic<bool>          behind     = false;   ///< `consumed` may miss entries (CQ-5); set and cleared under the engine lock
     std::atomic<std::uint32_t> *doorbell  = nullptr; ///< consumer index by the provider; only with a channel
     std::uint32_t              reserved   = 0;       ///< entries owed to work in progress
     std::uint32_t              overflow_head = 0, overflow_count = 0, overflow_room = 0;

@@ -224,8 +224,8 @@ void qp_release(qp &q) noexcept
         const engine_guard engine_lock; // no CQE of this QP after this
         drop_work(q);
         direct_forget(q);
-        --q.send_cq->users;
-        --q.recv_cq->users;
+        cq_user_gone(*q.send_cq);
+        cq_user_gone(*q.recv_cq);
         std::atomic_ref(q.state).store(qp_state::reset, std::memory_order_relaxed); // engine_posted_recv() reads it without the lock
         q.ops        = nullptr; // whoever still meets this QP finds a QP without queues
         q.sq_entries = q.rq_entries = 0; // nobody publishes a row of it any more

@@ -22,6 +22,20 @@ namespace {
 // --- data path ---------------------------------------------------------------------------------------------------------
 // A handle that is not found means a struct of the parent in a forked child, or one that was destroyed: an error, no crash.
 
+/// After `poll` said that there is nothing. An entry whose queue pair is gone is taken by the provider and handed to nobody: it is missing in
+/// the overrun account until a second poll finds nothing either of what was written before it began. *result_p: what that poll says.
+template <class Poll> void polled_again(const object &slot, int nothing, Poll &&poll, int *result_p)
+{
+    const std::uint64_t written = dev::engine_written(slot.device);
+    if (written == 0) [[likely]] {
+        return;
+    }
+    *result_p = poll();
+    if (*result_p == nothing) {
+        dev::engine_emptied(slot.device, written);
+    }
+}
+
 int wrapped_poll_cq(ibv_cq *cq, int count, ibv_wc *wc)
 {
     object *slot = object_find(cq->handle, cq);
@@ -30,8 +44,11 @@ int wrapped_poll_cq(ibv_cq *cq, int count, ibv_wc *wc)
         return -1;
     }
     dev::engine_poll(slot->device);
-    const int polled = slot->hooks->poll_cq(cq, count, wc);
-    if (polled > 0) {
+    int polled = slot->hooks->poll_cq(cq, count, wc);
+    if (polled == 0 && count > 0) {
+        polled_again(*slot, 0, [&] { return slot->hooks->poll_cq(cq, count, wc); }, &polled);
+    }
+    if (polled > 0) { // only what was handed out is certain to be taken
         dev::engine_consumed(slot->device, static_cast<unsigned>(polled));
     }
     return polled;
@@ -92,11 +109,12 @@ int wrapped_start_poll(ibv_cq_ex *cq, ibv_poll_cq_attr *attr)
         return EPERM;
     }
     dev::engine_poll(slot->device);
-    const int error = slot->start_poll(cq, attr);
+    int error = slot->start_poll(cq, attr);
+    if (error == ENOENT) {
+        polled_again(*slot, ENOENT, [&] { return slot->start_poll(cq, attr); }, &error);
+    }
     if (error == 0) {
         slot->polled = 1;
-    } else if (error != ENOENT) [[unlikely]] {
-        dev::engine_consumed(slot->device, 1); // the provider took an entry that it could not use
     }
     return error;
 }
@@ -108,7 +126,7 @@ int wrapped_next_poll(ibv_cq_ex *cq)
         return EPERM;
     }
     const int error = slot->next_poll(cq);
-    slot->polled += error != ENOENT;
+    slot->polled += error == 0;
     return error;
 }
 

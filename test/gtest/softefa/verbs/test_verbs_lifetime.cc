@@ -83,6 +83,123 @@ TEST(verbs_lifetime, two_queue_pairs_share_a_queue_and_one_goes)
     }
 }
 
+/// A queue pair on the queue of `owner` with receives that ended and that nobody took.
+ibv_qp *with_unread(ibv_context *context, const endpoint &owner, std::uint32_t count)
+{
+    ibv_qp_init_attr_ex attr{};
+    attr.send_cq = attr.recv_cq = owner.cq();
+    attr.cap                    = {4, count, 1, 1, 0};
+    attr.qp_type                = IBV_QPT_DRIVER;
+    attr.pd                     = owner.pd();
+    attr.comp_mask              = IBV_QP_INIT_ATTR_PD;
+    efadv_qp_init_attr efa{};
+    ibv_qp            *extra = efadv_create_qp_ex(context, &attr, &efa, sizeof(efa));
+    ibv_qp_attr        state{};
+    state.qp_state = IBV_QPS_INIT;
+    state.port_num = 1;
+    state.qkey     = qkey;
+    if (extra == nullptr || ibv_modify_qp(extra, &state, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_QKEY) != 0) {
+        return nullptr;
+    }
+    for (std::uint64_t id = 0; id < count; ++id) {
+        ibv_sge     sge = owner.sge(0, 64);
+        ibv_recv_wr wr{}, *bad = nullptr;
+        wr.wr_id   = id;
+        wr.sg_list = &sge;
+        wr.num_sge = 1;
+        EXPECT_EQ(0, ibv_post_recv(extra, &wr, &bad));
+    }
+    state.qp_state = IBV_QPS_ERR;
+    EXPECT_EQ(0, ibv_modify_qp(extra, &state, IBV_QP_STATE));
+    return extra;
+}
+
+/// Polls until there is nothing: how many completions came, how many entries the provider could not use.
+struct emptied {
+    int good = 0, bad = 0;
+};
+emptied empty_queue(const endpoint &owner, cq_kind kind, int batch)
+{
+    emptied out;
+    for (;;) {
+        ibv_wc           wc[8];
+        ibv_poll_cq_attr attr{};
+        if (kind == cq_kind::plain) {
+            const int polled = ibv_poll_cq(owner.cq(), batch, wc);
+            if (polled == 0) {
+                return out;
+            }
+            polled > 0 ? out.good += polled : ++out.bad;
+            continue;
+        }
+        auto *cq    = reinterpret_cast<ibv_cq_ex *>(owner.cq());
+        int   error = ibv_start_poll(cq, &attr);
+        if (error == ENOENT) {
+            return out;
+        }
+        if (error != 0) {
+            ++out.bad;
+            continue;
+        }
+        ++out.good;
+        for (int i = 1; i < batch && error == 0; ++i) {
+            error = ibv_next_poll(cq);
+            out.good += error == 0;
+            out.bad += error != 0 && error != ENOENT;
+        }
+        ibv_end_poll(cq);
+    }
+}
+
+TEST(verbs_lifetime, completions_that_nobody_took_of_queue_pairs_that_went_take_no_room)
+{
+    auto context = open_device();
+    for (const cq_kind kind : {cq_kind::plain, cq_kind::extended}) {
+        for (const int batch : {1, 8}) {
+            SCOPED_TRACE(testing::Message() << name_of(kind) << " by " << batch);
+            endpoint::options o;
+            o.kind       = kind;
+            o.cqe        = 16;
+            o.send_count = o.recv_count = 4;
+            endpoint owner(context.get(), o);
+            ASSERT_TRUE(owner.ok());
+            for (int i = 0; i < 10; ++i) {
+                ibv_qp *keeps = with_unread(context.get(), owner, 2), *goes = with_unread(context.get(), owner, 16);
+                ASSERT_TRUE(keeps != nullptr && goes != nullptr);
+                ASSERT_EQ(0, ibv_destroy_qp(goes));
+                ASSERT_EQ(2, empty_queue(owner, kind, batch).good) << i; // then fourteen of nobody
+                ASSERT_EQ(0, ibv_destroy_qp(keeps));
+                goes = with_unread(context.get(), owner, 16); // the whole ring
+                ASSERT_NE(nullptr, goes);
+                ASSERT_EQ(0, ibv_destroy_qp(goes));
+                const emptied seen = empty_queue(owner, kind, batch);
+                ASSERT_EQ(0, seen.good) << i;
+                ASSERT_EQ(16, seen.bad) << i;
+                ASSERT_TRUE(exchange_one(owner, 77)) << i;
+            }
+        }
+    }
+}
+
+/// What the account of a queue rests on: an entry that is not handed out is taken, and never looks like an empty queue.
+TEST(verbs_lifetime, poll_that_finds_a_completion_of_nobody_does_not_say_empty)
+{
+    auto context = open_device();
+    for (const cq_kind kind : {cq_kind::plain, cq_kind::extended}) {
+        endpoint::options o;
+        o.kind = kind;
+        endpoint owner(context.get(), o);
+        ASSERT_TRUE(owner.ok());
+        ibv_qp *goes = with_unread(context.get(), owner, 2), *keeps = with_unread(context.get(), owner, 2);
+        ASSERT_TRUE(keeps != nullptr && goes != nullptr);
+        ASSERT_EQ(0, ibv_destroy_qp(goes));
+        const emptied seen = empty_queue(owner, kind, 1);
+        EXPECT_EQ(2, seen.good);
+        EXPECT_EQ(2, seen.bad);
+        ASSERT_EQ(0, ibv_destroy_qp(keeps));
+    }
+}
+
 TEST(verbs_lifetime, contexts_closed_and_opened_again_keep_working_and_leak_no_fd)
 {
     std::size_t fds = 0;
