@@ -75,6 +75,13 @@ result<cq_reply> cq_create(handle owner, const cq_request &request) noexcept
     return cq_reply{h, c->index, ring->where, doorbell->where};
 }
 
+bool cq_in_use(handle h) noexcept
+{
+    const control_guard guard;
+    const cq *c = guard.dead() ? nullptr : objects().cqs.find(h);
+    return c != nullptr && c->users != 0;
+}
+
 status cq_destroy(handle h, std::uint32_t *events_p, std::uint32_t *async_events_p) noexcept
 {
     const control_guard guard;

@@ -88,6 +88,7 @@ struct cq_request {
 };
 struct cq_reply { handle cq = 0; std::uint16_t cq_index = 0; region ring; region doorbell; /* size 0: no doorbell */ };
 result<cq_reply> cq_create(handle context, const cq_request &request) noexcept;
+bool cq_in_use(handle cq) noexcept; ///< a queue pair completes there: cq_destroy() would say busy
 /// busy while a QP uses it. Event records written for this CQ so far, to its channel and to the context's asynchronous descriptor, so that the
 /// caller can settle them; either may be null.
 status cq_destroy(handle cq, std::uint32_t *events_p, std::uint32_t *async_events_p = nullptr) noexcept;

@@ -43,14 +43,14 @@ int create(open_file &file, request &command)
         error = command.write(UVERBS_ATTR_UHW_OUT, efa);
     }
     if (error != 0) {
-        (void)destroy_object(slot, dev::ah_destroy);
+        (void)destroy_object(slot, handle, dev::ah_destroy);
     }
     return error;
 }
 
 int destroy(open_file &, request &command)
 {
-    return destroy_object(command.resolved(0), dev::ah_destroy);
+    return destroy_object(command.resolved(0), command.handle(0), dev::ah_destroy);
 }
 
 constexpr std::uint16_t method_ah_destroy = 0;

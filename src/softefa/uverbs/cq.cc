@@ -72,10 +72,13 @@ int answer(const request &command, const dev::cq_request &ask, const dev::cq_rep
 }
 
 /// Takes the CQ down; *reported_p: events that the application has read, of both kinds. 0 or an errno.
-int destroy_settled(object *slot, ib_uverbs_destroy_cq_resp *reported_p)
+int destroy_settled(object *slot, std::uint32_t handle, ib_uverbs_destroy_cq_resp *reported_p)
 {
-    const std::uint32_t handle = slot->handle.load(std::memory_order_relaxed);
-    if (handle == 0 || !object_retire(slot, handle)) {
+    // Asked before the handle is retired: another thread that polls meanwhile must not find the CQ gone.
+    if (dev::cq_in_use(slot->device) && slot->handle.load(std::memory_order_acquire) == handle) {
+        return EBUSY;
+    }
+    if (!object_retire(slot, handle)) {
         return ENOENT;
     }
     std::uint32_t written = 0, async_written = 0;
@@ -136,10 +139,11 @@ int create(open_file &file, request &command)
     slot->events       = events;
     slot->hooks        = &file.hooks;
     slot->from_library = hooks_install_context(file, ask.user_handle);
-    const int error    = answer(command, ask, *cq, object_publish(slot));
+    const std::uint32_t handle = object_publish(slot);
+    const int           error  = answer(command, ask, *cq, handle);
     if (error != 0) {
         ib_uverbs_destroy_cq_resp reported{};
-        (void)destroy_settled(slot, &reported);
+        (void)destroy_settled(slot, handle, &reported);
     }
     return error;
 }
@@ -147,7 +151,7 @@ int create(open_file &file, request &command)
 int destroy(open_file &, request &command)
 {
     ib_uverbs_destroy_cq_resp reply{};
-    const int error = destroy_settled(command.resolved(UVERBS_ATTR_DESTROY_CQ_HANDLE), &reply);
+    const int error = destroy_settled(command.resolved(UVERBS_ATTR_DESTROY_CQ_HANDLE), command.handle(UVERBS_ATTR_DESTROY_CQ_HANDLE), &reply);
     return error != 0 ? error : command.write(UVERBS_ATTR_DESTROY_CQ_RESP, reply);
 }
 

@@ -127,9 +127,8 @@ int invoke_write(open_file &file, request &command) noexcept
 
 dev::handle context_of(const open_file &file) noexcept { return file.context.load(std::memory_order_acquire); }
 
-int destroy_object(object *slot, base::status (*destroy)(dev::handle)) noexcept
+int destroy_object(object *slot, std::uint32_t handle, base::status (*destroy)(dev::handle)) noexcept
 {
-    const std::uint32_t handle = slot->handle.load(std::memory_order_relaxed);
     if (handle == 0 || !object_retire(slot, handle)) {
         return ENOENT; // two threads destroy the same object: one of them is late
     }

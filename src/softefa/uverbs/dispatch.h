@@ -40,8 +40,9 @@ int invoke_write(open_file &file, request &command) noexcept;
 /// The device context, or 0.
 dev::handle context_of(const open_file &file) noexcept;
 
-/// Shorthand for the handlers of destroy methods: retires the handle, calls `destroy`, restores the handle if that fails.
-int destroy_object(object *slot, base::status (*destroy)(dev::handle)) noexcept;
+/// Shorthand for the handlers of destroy methods: retires the handle, calls `destroy`, restores the handle if that fails. ENOENT: the slot is no longer
+/// this handle's.
+int destroy_object(object *slot, std::uint32_t handle, base::status (*destroy)(dev::handle)) noexcept;
 
 /// object_lookup for the older interface, which says EINVAL for every bad handle.
 int write_lookup(const open_file &file, std::uint32_t handle, object_kind kind, object **object_p) noexcept;

@@ -73,14 +73,14 @@ int reg(open_file &file, request &command)
     static_assert(sizeof(reply) == sizeof(ib_uverbs_reg_mr_resp));
     const int error = command.write(UVERBS_ATTR_CORE_OUT, reply);
     if (error != 0) {
-        (void)destroy_object(slot, dev::mr_deregister);
+        (void)destroy_object(slot, reply[0], dev::mr_deregister);
     }
     return error;
 }
 
 int dereg(open_file &, request &command)
 {
-    return destroy_object(command.resolved(UVERBS_ATTR_DESTROY_MR_HANDLE), dev::mr_deregister);
+    return destroy_object(command.resolved(UVERBS_ATTR_DESTROY_MR_HANDLE), command.handle(UVERBS_ATTR_DESTROY_MR_HANDLE), dev::mr_deregister);
 }
 
 /// Maps the whole pages of a part of a descriptor. 0 or an errno; the kernel's where it has one for this.
@@ -140,7 +140,8 @@ int reg_dmabuf(open_file &file, request &command)
         return errno_of(mr.error());
     }
     slot->device = mr->mr;
-    int error    = command.write_handle(UVERBS_ATTR_REG_DMABUF_MR_HANDLE, object_publish(slot));
+    const std::uint32_t handle = object_publish(slot);
+    int error = command.write_handle(UVERBS_ATTR_REG_DMABUF_MR_HANDLE, handle);
     if (error == 0) {
         error = command.write(UVERBS_ATTR_REG_DMABUF_MR_RESP_LKEY, mr->lkey);
     }
@@ -148,7 +149,7 @@ int reg_dmabuf(open_file &file, request &command)
         error = command.write(UVERBS_ATTR_REG_DMABUF_MR_RESP_RKEY, mr->rkey);
     }
     if (error != 0) {
-        (void)destroy_object(slot, dev::mr_deregister);
+        (void)destroy_object(slot, handle, dev::mr_deregister);
     }
     return error;
 }

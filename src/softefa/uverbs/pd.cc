@@ -29,14 +29,14 @@ int alloc(open_file &file, request &command)
         error = command.write(UVERBS_ATTR_UHW_OUT, efa);
     }
     if (error != 0) {
-        (void)destroy_object(slot, dev::pd_dealloc);
+        (void)destroy_object(slot, core.pd_handle, dev::pd_dealloc);
     }
     return error;
 }
 
 int dealloc(open_file &, request &command)
 {
-    return destroy_object(command.resolved(UVERBS_ATTR_DESTROY_PD_HANDLE), dev::pd_dealloc);
+    return destroy_object(command.resolved(UVERBS_ATTR_DESTROY_PD_HANDLE), command.handle(UVERBS_ATTR_DESTROY_PD_HANDLE), dev::pd_dealloc);
 }
 
 constexpr attr_spec dealloc_attrs[] = {

@@ -137,9 +137,10 @@ int create(open_file &file, request &command)
     slot->user       = reinterpret_cast<const void *>(command.u64(UVERBS_ATTR_CREATE_QP_USER_HANDLE));
     slot->hooks      = &file.hooks;
     slot->sq_sig_all = (command.u32(UVERBS_ATTR_CREATE_QP_FLAGS) & IB_UVERBS_QP_CREATE_SQ_SIG_ALL) != 0;
-    const int error  = answer(command, cap, *qp, object_publish(slot));
+    const std::uint32_t handle = object_publish(slot);
+    const int           error  = answer(command, cap, *qp, handle);
     if (error != 0) {
-        (void)destroy_object(slot, dev::qp_destroy);
+        (void)destroy_object(slot, handle, dev::qp_destroy);
         return error;
     }
     hooks_install_cq(*send_cq);
@@ -149,7 +150,7 @@ int create(open_file &file, request &command)
 
 int destroy(open_file &, request &command)
 {
-    const int error = destroy_object(command.resolved(UVERBS_ATTR_DESTROY_QP_HANDLE), dev::qp_destroy);
+    const int error = destroy_object(command.resolved(UVERBS_ATTR_DESTROY_QP_HANDLE), command.handle(UVERBS_ATTR_DESTROY_QP_HANDLE), dev::qp_destroy);
     return error != 0 ? error : command.write(UVERBS_ATTR_DESTROY_QP_RESP, ib_uverbs_destroy_qp_resp{});
 }
 

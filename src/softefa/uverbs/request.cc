@@ -190,6 +190,12 @@ object *request::resolved(std::uint16_t id) const noexcept
     return g != nullptr ? g->target : nullptr;
 }
 
+std::uint32_t request::handle(std::uint16_t id) const noexcept
+{
+    const given *g = slot(id);
+    return g != nullptr ? static_cast<std::uint32_t>(g->attr.data) : 0;
+}
+
 int request::write(std::uint16_t id, const void *value, std::size_t size) const noexcept
 {
     static constexpr std::uint8_t zeros[256] = {};

@@ -73,6 +73,8 @@ public:
     int           fd(std::uint16_t id) const noexcept; ///< -1: not given
 
     object *resolved(std::uint16_t id) const noexcept;
+    /// The handle that was resolved. By the time of the call the slot may have passed to another object: what destroys retires by this handle.
+    std::uint32_t handle(std::uint16_t id) const noexcept;
 
     /// Fills an output: min(room, size) bytes, zeros behind. An absent output is no error. 0 or EFAULT.
     int write(std::uint16_t id, const void *value, std::size_t size) const noexcept;

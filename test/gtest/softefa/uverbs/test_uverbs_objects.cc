@@ -35,6 +35,80 @@ TEST_F(uverbs_objects, handle_of_wrong_kind_is_einval_and_unknown_is_enoent)
     EXPECT_EQ(0, client.dealloc_pd(again));
 }
 
+/// A destroy command whose object changes between the look at its handle and its handler: destroyed, and its slot given to a new one of that kind.
+template <class Create, class Destroy>
+void expect_late_destroy_is_harmless(std::span<const method_spec> methods, std::uint16_t method, std::uint16_t attr, Create &&create, Destroy &&destroy)
+{
+    static std::span<const method_spec> searched;
+    searched = methods;
+    const auto find = [](std::uint16_t, std::uint16_t wanted) -> const method_spec * {
+        const auto row = std::find_if(searched.begin(), searched.end(), [&](const method_spec &m) { return m.method == wanted; });
+        return row != searched.end() ? &*row : nullptr;
+    };
+    constexpr std::uint32_t   index_mask = (1u << object_index_bits) - 1;
+    const std::uint32_t       old        = create();
+    const object             &slot       = object_chunks[(old & index_mask) / object_chunk_count].load()[(old & index_mask) % object_chunk_count];
+    open_file                &file       = *slot.file;
+    std::uint64_t             reply      = 0;
+    const auto &row = *find(0, method);
+    ib_uverbs_ioctl_hdr header{};
+    ib_uverbs_attr      attrs[2]{};
+    header.method_id = method;
+    header.driver_id = RDMA_DRIVER_EFA;
+    header.num_attrs = row.attrs.size() > 1 ? 2 : 1; // the second one is an answer
+    header.length    = static_cast<std::uint16_t>(sizeof(header) + header.num_attrs * sizeof(ib_uverbs_attr));
+    attrs[0].attr_id = attr;
+    attrs[0].data    = old;
+    if (row.attrs.size() > 1) {
+        attrs[1].attr_id = row.attrs[1].id;
+        attrs[1].len     = sizeof(reply);
+        attrs[1].data    = reinterpret_cast<std::uint64_t>(&reply);
+    }
+    std::uint8_t bytes[sizeof(header) + sizeof(attrs)];
+    memcpy(bytes, &header, sizeof(header));
+    memcpy(bytes + sizeof(header), attrs, sizeof(attrs));
+    request late;
+    ASSERT_EQ(0, late.load(reinterpret_cast<std::uint64_t>(bytes), find));
+    ASSERT_EQ(0, late.resolve(file));
+    ASSERT_EQ(0, destroy(old));
+    const std::uint32_t fresh = create();
+    ASSERT_EQ(old & index_mask, fresh & index_mask) << "not the same slot: the test tests nothing";
+    EXPECT_EQ(ENOENT, late.method().handler(file, late));
+    EXPECT_EQ(0, destroy(fresh)) << "it was not touched";
+}
+
+TEST_F(uverbs_objects, destroy_that_comes_late_does_not_hit_the_next_object)
+{
+    static char         memory[64];
+    const std::uint32_t pd = client.alloc_pd();
+    const std::uint32_t cq = new_cq();
+    expect_late_destroy_is_harmless(pd_methods, UVERBS_METHOD_PD_DESTROY, UVERBS_ATTR_DESTROY_PD_HANDLE, [&] { return client.alloc_pd(); },
+                                    [&](std::uint32_t h) { return client.dealloc_pd(h); });
+    expect_late_destroy_is_harmless(cq_methods, UVERBS_METHOD_CQ_DESTROY, UVERBS_ATTR_DESTROY_CQ_HANDLE, [&] { return new_cq(); },
+                                    [&](std::uint32_t h) { return client.destroy_cq(h); });
+    expect_late_destroy_is_harmless(
+        mr_methods, UVERBS_METHOD_MR_DESTROY, UVERBS_ATTR_DESTROY_MR_HANDLE,
+        [&] {
+            std::uint32_t mr = 0;
+            EXPECT_EQ(0, client.reg_mr(pd, memory, sizeof(memory), 1, &mr));
+            return mr;
+        },
+        [&](std::uint32_t h) { return client.dereg_mr(h); });
+    expect_late_destroy_is_harmless(
+        qp_methods, UVERBS_METHOD_QP_DESTROY, UVERBS_ATTR_DESTROY_QP_HANDLE,
+        [&] {
+            uverbs_client::qp_ask ask;
+            ask.pd = pd;
+            ask.send_cq = ask.recv_cq = cq;
+            std::uint32_t qp = 0;
+            EXPECT_EQ(0, client.create_qp(ask, &qp));
+            return qp;
+        },
+        [&](std::uint32_t h) { return client.destroy_qp(h); });
+    EXPECT_EQ(0, client.destroy_cq(cq));
+    EXPECT_EQ(0, client.dealloc_pd(pd));
+}
+
 TEST_F(uverbs_objects, handle_of_another_file_is_enoent)
 {
     uverbs_client       other;
