@@ -22,8 +22,9 @@ bool make_zero(int fd, const region &r) noexcept
     struct stat about;
     if (fstat(fd, &about) != 0)
         return false;
-    if (static_cast<std::uint64_t>(about.st_size) < r.offset + r.size &&
-        syscall(SYS_ftruncate, fd, r.offset + r.size) != 0)
+    const std::uint64_t end = r.offset + r.size;
+    // Beyond RLIMIT_FSIZE the call would not only fail: its signal ends the program.
+    if (static_cast<std::uint64_t>(about.st_size) < end && (!fabric::raw_may_write_to(end) || syscall(SYS_ftruncate, fd, end) != 0))
         return false;
     // A recycled window still holds the old queue's bytes.
     return syscall(SYS_fallocate, fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, r.offset, r.size) == 0;

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <map>
 #include <set>
+#include <sys/resource.h>
 
 namespace {
 
@@ -44,6 +45,22 @@ TEST_F(objects, objects_in_use_are_busy)
     EXPECT_EQ(pd_dealloc(e.pd), status::busy) << "the address handle";
     EXPECT_EQ(ah_destroy(e.ah_handle), status::ok);
     EXPECT_EQ(pd_dealloc(e.pd), status::ok);
+}
+
+TEST_F(objects, ring_beyond_the_limit_for_files_is_refused_and_nobody_dies)
+{
+    child other([](pipe_end) {
+        constexpr rlimit limit{1 << 20, 1 << 20};
+        if (setrlimit(RLIMIT_FSIZE, &limit) != 0)
+            return 1;
+        port       p;
+        cq_request request;
+        request.cqe = 32768;
+        if (cq_create(p.context, request).error() != status::no_memory)
+            return 2;
+        return p.cq(256).ring != nullptr ? 0 : 3;
+    });
+    EXPECT_EQ(other.reap(), 0);
 }
 
 TEST_F(objects, limits_are_enforced)
