@@ -2,6 +2,12 @@
  *
  * Owns: who runs when. A pass looks at doorbells that were announced, at timers (now and then), and at every peer: first what it
  * answered and sent, then what waits to be sent to it. Positions and wake-ups are published once per pass. See engine_state.h for the lock.
+ *
+ * Why ENG-1 holds. Who fails the lock sets its bit (dirty_words), then `again`, then tries the lock once more; the holder takes `again` back,
+ * then looks at dirty_words, then lets the lock go, then looks at `again`. All of these are sequentially consistent. Either `again` was set
+ * behind the holder's taking it back: then the holder's last look sees it, for the second try found the lock held and so came before its
+ * release. Or it was set before: then the bit was set before, too, and the holder's look at dirty_words sees it. An acquire would not do for
+ * that look: of several who set `again` it meets the last one alone, whose bit may be older than that of the first.
  */
 #include "softefa/dev/engine.h"
 
@@ -26,7 +32,7 @@ constexpr unsigned polls_to_waken = 64; ///< in a row, until the application cou
 
 bool run_dirty(engine_state &e) noexcept
 {
-    std::uint64_t words = e.dirty_words.load(std::memory_order_relaxed);
+    std::uint64_t words = e.dirty_words.load(std::memory_order_seq_cst); // ENG-1
     bool          moved = false;
     if (words == 0) [[likely]]
         return false;
