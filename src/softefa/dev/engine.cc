@@ -294,7 +294,8 @@ namespace {
         } else if (again) [[unlikely]] {
             // Not a store: that could take effect behind the pass's first look, over the mark of somebody whose doorbell the look did not see.
             e.again.exchange(0, std::memory_order_seq_cst);
-            keep_served(e, engine_run());
+            engine_run();
+            keep_served(e, true); // whoever left the mark may have begun a pause that the pass did not move
         }
         flush_wakes(e);
         e.lock.store(0, std::memory_order_seq_cst);
@@ -464,7 +465,8 @@ void engine_arm(handle h) noexcept
     if (c == nullptr || c->event_fd < 0)
         return;
     c->armed = true;
-    keep_served(e, engine_run());
+    engine_run();
+    keep_served(e, true); // the last call before the application blocks: also for what began to wait before this pass
     if (c->armed && cq_has_unconsumed(*c))
         cq_fire(*c);
     fabric_waiter();

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <fcntl.h>
+#include <filesystem>
+#include <fstream>
 #include <map>
 
 namespace {
@@ -169,6 +171,21 @@ TEST(wire_model, bytes_follow_each_other_at_the_bandwidth)
 }
 
 // --- carried out
+
+/// Whether each other thread of this process waits in the kernel.
+bool helper_waits()
+{
+    std::error_code failed;
+    for (const auto &thread : std::filesystem::directory_iterator("/proc/self/task", failed)) {
+        std::ifstream file(thread.path() / "stat");
+        std::string   text((std::istreambuf_iterator<char>(file)), {});
+        const auto    name_end = text.rfind(')');
+        if (thread.path().filename() != std::to_string(gettid()) &&
+            (name_end == std::string::npos || text.compare(name_end, 3, ") S") != 0))
+            return false;
+    }
+    return !failed;
+}
 
 class rude_device : public device_test {
 protected:
@@ -434,6 +451,47 @@ TEST_F(rude_device, modelled_wire_completes_without_polling)
         std::uint64_t record = 0;
         ASSERT_EQ(read(events[0], &record, 8), 8);
         EXPECT_EQ(record, 77u);
+        auto done = cq.take();
+        ASSERT_TRUE(done);
+        EXPECT_EQ(done->status, 0);
+    }
+    EXPECT_EQ(qp_destroy(q.h), base::status::ok);
+    EXPECT_EQ(cq_destroy(cq.h, nullptr), base::status::ok);
+    close(events[0]);
+    close(events[1]);
+}
+
+/// What was posted to a drained queue begins its way when the queue goes on. The helper sleeps and nobody polls.
+TEST_F(rude_device, modelled_wire_completes_work_that_waited_for_its_queue)
+{
+    wanted.latency_ns  = 5'000'000;
+    wanted.snapshot_ns = base::sec(3600); // nothing else wakes the helper
+    use();
+    int        events[2];
+    endpoint   e;
+    ASSERT_EQ(pipe2(events, O_CLOEXEC | O_NONBLOCK), 0);
+    cq_request with_events;
+    with_events.event_fd = events[1];
+    cq_view    cq = e.at.cq(64, with_events);
+    queue_pair q;
+    ASSERT_TRUE(q.open(e.at, e.pd, cq.h, e.rcq.h));
+    q.connect();
+    qp_attr on;
+    on.state = qp_state::rts;
+    for (bool armed_first : {false, true}) {
+        e.qp.post_recv(1, {e.slice(0, 64)});
+        ASSERT_EQ(q.to(qp_state::sqd), base::status::ok);
+        q.post(q.send_inline(1, e.ah, e.qp.qpn, "x"));
+        if (armed_first)
+            engine_arm(cq.h);
+        ASSERT_TRUE(until([] { return engine().asleep.load() && helper_waits(); }));
+        ASSERT_EQ(qp_modify(q.h, 1, on), base::status::ok);
+        if (!armed_first)
+            engine_arm(cq.h);
+        pollfd p{events[0], POLLIN, 0};
+        ASSERT_EQ(::poll(&p, 1, generous_ms), 1) << "armed first: " << armed_first;
+        std::uint64_t record = 0;
+        ASSERT_EQ(read(events[0], &record, 8), 8);
         auto done = cq.take();
         ASSERT_TRUE(done);
         EXPECT_EQ(done->status, 0);
