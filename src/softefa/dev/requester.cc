@@ -73,7 +73,7 @@ sent transmit_send(op &o, link &l) noexcept
             room += o.sges[i].length;
         }
     }
-    if (o.rnr_count == 0) {
+    if (o.rnr_count == 0 && !o.looked_up_twice) {
         device_counters &n = engine().counters[q.device];
         ++n.tx_messages;
         n.tx_bytes += o.total;

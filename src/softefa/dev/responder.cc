@@ -365,9 +365,13 @@ efa_status serve_write(link &l, const wire::header &h, const std::uint8_t *paylo
     l.write_in.next += size;
     if (!last)
         return efa_status::ok;
-    ++n.served_write_ops;
-    n.served_write_bytes += h.length;
-    return (h.flags & wire::flag_has_imm) != 0 ? serve_write_imm(*q, h) : efa_status::ok;
+    if ((h.flags & wire::flag_has_imm) != 0)
+        seen = serve_write_imm(*q, h);
+    if (seen == efa_status::ok) { // an immediate that finds no receive comes again
+        ++n.served_write_ops;
+        n.served_write_bytes += h.length;
+    }
+    return seen;
 }
 
 void take_write(link &l, const wire::header &h, const std::uint8_t *payload) noexcept

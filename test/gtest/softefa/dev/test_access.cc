@@ -172,9 +172,10 @@ TEST_F(access_rules, write_with_immediate_waits_for_a_receive_and_writes_once)
 {
     endpoint   from(page), to(page);
     const auto remote = reinterpret_cast<std::uint64_t>(to.memory.data());
+    const auto before = counted();
     from.memory[0] = 1;
     from.qp.post(queue_pair::with_imm(from.qp.rdma(2, 1, from.ah, to.qp.qpn, from.slice(0, 8), remote, to.rkey), 5));
-    ASSERT_TRUE(until([&] { from.scq.poll(); return counted().rnr_retries > 2; }));
+    ASSERT_TRUE(until([&] { from.scq.poll(); return counted().rnr_retries - before.rnr_retries > 2; }));
     to.memory[0] = 99; // the data is there already; the retry repeats the immediate alone
     to.qp.post_recv(9, {to.slice(64, 8)});
     auto got = to.rcq.wait(), done = from.scq.wait();
@@ -183,6 +184,8 @@ TEST_F(access_rules, write_with_immediate_waits_for_a_receive_and_writes_once)
     EXPECT_EQ(got->length, 8u);
     EXPECT_EQ(done->status, 0);
     EXPECT_EQ(to.memory[0], 99);
+    EXPECT_EQ(counted().served_write_ops - before.served_write_ops, 1u);
+    EXPECT_EQ(counted().served_write_bytes - before.served_write_bytes, 8u);
 }
 
 TEST_F(access_rules, write_with_immediate_gives_up_after_its_retries)
