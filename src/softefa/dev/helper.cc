@@ -15,6 +15,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <dlfcn.h>
 #include <linux/membarrier.h>
 #include <pthread.h>
 #include <sys/epoll.h>
@@ -190,6 +191,21 @@ std::uint32_t barrier_rule() noexcept
     return works ? fabric::cut_barrier : fabric::cut_fence;
 }
 
+constexpr std::size_t stack_size = 256 * 1024;
+
+/// What the thread needs beside its stack: glibc takes static thread-local storage of the whole program out of the same piece of memory.
+std::size_t stack_beside() noexcept
+{
+    using minimum = std::size_t (*)(const pthread_attr_t *);
+    const auto ask = reinterpret_cast<minimum>(dlsym(RTLD_DEFAULT, "__pthread_get_minstack")); // exported for this purpose, declared nowhere
+    pthread_attr_t attributes;
+    if (ask == nullptr || pthread_attr_init(&attributes) != 0)
+        return 0;
+    const std::size_t size = ask(&attributes);
+    pthread_attr_destroy(&attributes);
+    return size;
+}
+
 bool start_thread() noexcept
 {
     sigset_t       all, before;
@@ -198,9 +214,11 @@ bool start_thread() noexcept
     for (int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS}) // blocked, one would end the process without the report of its handler
         sigdelset(&all, fault);
     pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, 256 * 1024);
+    pthread_attr_setstacksize(&attributes, stack_size + stack_beside());
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    const int failed = pthread_create(&helper.thread, &attributes, helper_main, nullptr);
+    int failed = pthread_create(&helper.thread, &attributes, helper_main, nullptr);
+    if (failed == EINVAL) // a stack too small for something we do not know of
+        failed = pthread_create(&helper.thread, nullptr, helper_main, nullptr);
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
     pthread_attr_destroy(&attributes);
     if (failed == 0)
