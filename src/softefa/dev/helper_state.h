@@ -10,6 +10,7 @@
 #include "softefa/fabric/handshake.h"
 #include "softefa/fabric/private_fd.h"
 
+#include <algorithm>
 #include <pthread.h>
 #include <sched.h>
 
@@ -25,6 +26,23 @@ enum class peer_state : std::uint8_t {
     up,         ///< the engine knows the link
 };
 
+/// How long a process has not moved while it should have. It is the sum of the times between looks, and each counts as half the limit at most:
+/// who was stopped, starved or busy itself has not seen the other one idle, and looks once more before it judges.
+struct silence {
+    base::time_ns looked_at = 0; ///< 0: nothing was expected of it then
+    base::time_ns lasted    = 0;
+
+    void end() noexcept { *this = {}; }
+    /// Expected to move, and did not since the last look. True once that has lasted for `limit`.
+    bool goes_on(base::time_ns now, base::time_ns limit) noexcept
+    {
+        if (looked_at != 0)
+            lasted += std::min(now - looked_at, limit / 2);
+        looked_at = now;
+        return lasted >= limit;
+    }
+};
+
 struct peer {
     peer_state      state  = peer_state::accepted;
     int             socket = -1, pidfd = -1;
@@ -32,17 +50,17 @@ struct peer {
     std::uint64_t   instance = 0;
     base::time_ns   since = 0;
     std::uint64_t   progress = 0;     ///< when it was last looked at
-    base::time_ns   moved_at = 0;     ///< when that was last another one, or nothing was outstanding
+    silence         quiet;            ///< while connecting: without an answer; while up: without progress of what is outstanding
     fabric::segment own; ///< until it moves into the channel
     fabric::channel channel;
     link            l;
     cpu_set_t       runs_on = {};     ///< processors that it may use, as they were when it came up
 };
 
-/// A process that could not be connected to, and since when.
+/// A process that could not be connected to, and for how long.
 struct crowd {
     std::uint64_t instance = 0; ///< 0: free
-    base::time_ns since    = 0;
+    silence       quiet;
 };
 
 struct helper_state {

@@ -184,6 +184,7 @@ void peer_up(unsigned index, const fabric::segment &theirs, int wake_fd) noexcep
     peer &p = *helper.peers[index];
     fabric::channel_open(p.channel, p.own, theirs, wake_fd, p.instance);
     p.own   = fabric::segment{};
+    p.quiet.end();
     helper.accepted -= p.state == peer_state::accepted;
     p.state = peer_state::up;
     affinity_look(p);
@@ -240,18 +241,17 @@ bool crowded_for_long(std::uint64_t instance, bool crowded) noexcept
             entry = &c;
             break;
         }
-        if (c.since < entry->since)
-            entry = &c; // free, or the oldest
+        if (c.quiet.looked_at < entry->quiet.looked_at)
+            entry = &c; // free, or the one not looked at for longest
     }
     if (!crowded) {
         if (entry->instance == instance)
             *entry = {};
         return false;
     }
-    const base::time_ns now = base::clock_now_ns();
     if (entry->instance != instance)
-        *entry = {instance, now};
-    return now - entry->since > helper.unresponsive;
+        *entry = {instance, {}};
+    return entry->quiet.goes_on(base::clock_now_ns(), helper.unresponsive);
 }
 
 void on_hello(unsigned index, const message &m) noexcept
@@ -415,7 +415,7 @@ bool peers_look_up_parked() noexcept
             continue;
         }
         const unsigned waiting = find_peer(instance, peer_state::connecting);
-        if (waiting != 0 && helper.unresponsive != 0 && base::clock_now_ns() - helper.peers[waiting]->since > helper.unresponsive) {
+        if (waiting != 0 && helper.unresponsive != 0 && helper.peers[waiting]->quiet.goes_on(base::clock_now_ns(), helper.unresponsive)) {
             // It never answered, and the connection stays: a new one each time would fill its backlog, and start the time again for what
             // else goes there. It comes up when the process goes on, and ends with it.
             settle(wanted[i], 0, true, wire::efa_status::unreachable);
@@ -451,12 +451,11 @@ void peers_drop_unresponsive(base::time_ns now) noexcept
         std::uint64_t progress = 0;
         {
             const engine_guard guard;
-            if (p.l.failed || !cut_outstanding(p.l, &progress) || progress != p.progress || p.moved_at == 0) {
-                p.progress = progress;
-                p.moved_at = now;
-                continue;
-            }
-            if (now - p.moved_at < helper.unresponsive)
+            const bool outstanding = !p.l.failed && cut_outstanding(p.l, &progress);
+            if (!outstanding || progress != p.progress)
+                p.quiet.end();
+            p.progress = progress;
+            if (!outstanding || !p.quiet.goes_on(now, helper.unresponsive))
                 continue;
             cut_begin(p.l);
         }

@@ -5,6 +5,8 @@
 #include "softefa/dev/nic.h"
 
 #include <csignal>
+#include <filesystem>
+#include <fstream>
 #include <functional>
 #include <poll.h>
 #include <sys/socket.h>
@@ -86,6 +88,26 @@ inline std::uint64_t peers_gone()
 {
     const engine_guard guard;
     return engine().peers.peers_gone;
+}
+
+/// The helper thread sleeps and has nothing to do. Asked by a test that has no other thread.
+inline bool helper_sleeps()
+{
+    {
+        const engine_guard guard;
+        if (!engine().asleep)
+            return false;
+    }
+    std::error_code failed;
+    for (const auto &thread : std::filesystem::directory_iterator("/proc/self/task", failed)) {
+        std::ifstream file(thread.path() / "stat");
+        std::string   text((std::istreambuf_iterator<char>(file)), {});
+        const auto    name_end = text.rfind(')');
+        if (thread.path().filename() != std::to_string(gettid()) &&
+            (name_end == std::string::npos || text.compare(name_end, 3, ") S") != 0))
+            return false;
+    }
+    return !failed;
 }
 
 inline address address_of(const endpoint &e) { return {e.qp.qpn, e.rkey, reinterpret_cast<std::uint64_t>(e.memory.data())}; }

@@ -1,5 +1,6 @@
 /* Two processes on one device: data, one-sided work on a target that sleeps, retries, and the end of a process. */
 #include "softefa/dev/child.h"
+#include "softefa/dev/helper_state.h"
 
 #include <fcntl.h>
 #include <memory>
@@ -315,6 +316,50 @@ TEST_F(processes, peer_that_never_answered_ends_work_to_all_its_queues_at_once)
         return done && done->status == 0;
     }));
     EXPECT_EQ(other.reap(), 0);
+}
+
+/// The checks of the helper, with a clock of the test's own: how long this process itself did not run is not how long a peer did not move.
+TEST_F(processes, peer_is_not_given_up_for_time_in_which_nobody_looked)
+{
+    wanted.unresponsive_ns = base::sec(3600); // the helper's own checks are far apart
+    wanted.snapshot_ns     = base::sec(3600);
+    use();
+    child    other([&](pipe_end io) { return echo(io, 1); });
+    endpoint e;
+    address  peer;
+    ASSERT_TRUE(other.end.swap(address_of(e), &peer));
+    e.qp.post_recv(1, {e.slice(0, 64)});
+    e.qp.post(e.qp.send_inline(2, e.ah, peer.qpn, "12345678"));
+    ASSERT_TRUE(e.rcq.wait());
+    ASSERT_TRUE(e.scq.wait());
+    ASSERT_TRUE(until([&] { // it may say later that it has taken what it answered
+        e.scq.poll();
+        const engine_guard guard;
+        unsigned           links = 0, busy = 0;
+        std::uint64_t      ignored;
+        for (unsigned i = 1; i < engine().link_count; ++i)
+            if (engine().links[i] != nullptr)
+                ++links, busy += cut_outstanding(*engine().links[i], &ignored);
+        return links == 1 && busy == 0;
+    }));
+    other.kill(SIGSTOP);
+    int state = 0;
+    ASSERT_EQ(waitpid(other.pid, &state, WUNTRACED), other.pid);
+    ASSERT_TRUE(until(helper_sleeps)); // the checks below are its own
+    const base::time_ns limit = wanted.unresponsive_ns;
+    base::time_ns       now   = base::clock_now_ns();
+    peers_drop_unresponsive(now); // nothing is outstanding
+    e.qp.post(e.qp.send_inline(3, e.ah, peer.qpn, "12345678"));
+    for (unsigned check = 0; check < 2; ++check) { // the first one with work outstanding, and one after this process was stopped
+        peers_drop_unresponsive(now += 3 * limit);
+        ASSERT_FALSE(e.scq.poll()) << check;
+    }
+    peers_drop_unresponsive(now += limit / 4);
+    EXPECT_FALSE(e.scq.poll());
+    peers_drop_unresponsive(now += limit / 4);
+    auto done = e.scq.wait();
+    ASSERT_TRUE(done);
+    EXPECT_EQ(done->status, 13);
 }
 
 /// More destinations of a process that does not answer than one look at the registry takes.

@@ -4,8 +4,6 @@
 
 #include <algorithm>
 #include <fcntl.h>
-#include <filesystem>
-#include <fstream>
 #include <map>
 
 namespace {
@@ -171,21 +169,6 @@ TEST(wire_model, bytes_follow_each_other_at_the_bandwidth)
 }
 
 // --- carried out
-
-/// Whether each other thread of this process waits in the kernel.
-bool helper_waits()
-{
-    std::error_code failed;
-    for (const auto &thread : std::filesystem::directory_iterator("/proc/self/task", failed)) {
-        std::ifstream file(thread.path() / "stat");
-        std::string   text((std::istreambuf_iterator<char>(file)), {});
-        const auto    name_end = text.rfind(')');
-        if (thread.path().filename() != std::to_string(gettid()) &&
-            (name_end == std::string::npos || text.compare(name_end, 3, ") S") != 0))
-            return false;
-    }
-    return !failed;
-}
 
 class rude_device : public device_test {
 protected:
@@ -484,7 +467,7 @@ TEST_F(rude_device, modelled_wire_completes_work_that_waited_for_its_queue)
         q.post(q.send_inline(1, e.ah, e.qp.qpn, "x"));
         if (armed_first)
             engine_arm(cq.h);
-        ASSERT_TRUE(until([] { return engine().asleep.load() && helper_waits(); }));
+        ASSERT_TRUE(until([] { return helper_sleeps(); }));
         ASSERT_EQ(qp_modify(q.h, 1, on), base::status::ok);
         if (!armed_first)
             engine_arm(cq.h);
