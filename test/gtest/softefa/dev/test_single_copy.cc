@@ -35,17 +35,11 @@ enum class may_read { yes, never, until_told };
 struct account {
     std::uint64_t copied, repeated, served_write_bytes, served_read_bytes;
 };
-/// Whole, also while the helper thread counts.
-device_counters counters_now()
-{
-    const engine_guard guard;
-    return *device_counters_get(0);
-}
 
 account counted_before; ///< counters belong to the process, also to what a child inherits
 account account_of()
 {
-    const device_counters  now = counters_now();
+    const device_counters  now = counted();
     const device_counters *n   = &now;
     return {n->single_copy_bytes - counted_before.copied, n->single_copy_repeats - counted_before.repeated,
             n->served_write_bytes - counted_before.served_write_bytes, n->served_read_bytes - counted_before.served_read_bytes};
@@ -128,7 +122,7 @@ TEST_P(single_copies, move_every_byte_of_any_size_at_any_offset)
     }
     std::uint64_t all = 0, by_address = 0;
     unsigned      salt = 0;
-    const std::uint64_t rx_before = counters_now().rx_packet_bytes;
+    const std::uint64_t rx_before = counted().rx_packet_bytes;
     for (const std::size_t offset : {0u, 1u, 4093u / 3u}) {
         for (const std::uint32_t size : sizes) {
             there_and_back(e, peer, size, offset, ++salt);
@@ -145,7 +139,7 @@ TEST_P(single_copies, move_every_byte_of_any_size_at_any_offset)
     EXPECT_EQ(mine.repeated, 0u);
     EXPECT_EQ(theirs.served_write_bytes, all);
     EXPECT_EQ(theirs.served_read_bytes, all);
-    EXPECT_EQ(counters_now().rx_packet_bytes - rx_before, all) << "what came in, whichever way";
+    EXPECT_EQ(counted().rx_packet_bytes - rx_before, all) << "what came in, whichever way";
 }
 
 INSTANTIATE_TEST_SUITE_P(each, single_copies, testing::Values(0, 1, 2), [](const testing::TestParamInfo<int> &p) {
@@ -213,10 +207,10 @@ TEST_F(single_copies, unmapped_memory_ends_in_the_status_of_its_side)
         mr_reply m;
         auto    *at = holed(e.pd, &m);
         std::uint32_t       word;
-        const std::uint64_t before = counters_now().drop_fault;
+        const std::uint64_t before = counted().drop_fault;
         if (!io.swap({e.qp.qpn, m.rkey, reinterpret_cast<std::uint64_t>(at)}, &peer))
             return 2;
-        return io.get(&word) && io.put(counters_now().drop_fault - before) ? 0 : 3;
+        return io.get(&word) && io.put(counted().drop_fault - before) ? 0 : 3;
     });
     endpoint e(room);
     address  peer;
