@@ -54,6 +54,7 @@ class Tools:
     verbs_device: str = ""  # as verbs names it; empty = the first
     programs: dict = dataclasses.field(default_factory=dict)  # our own ones: name -> path
     rdma_write: bool = False  # the transport under test writes by RDMA here
+    ucx_words: tuple = ()   # what ucx_perftest needs to talk by sockets
     missing: dict = dataclasses.field(default_factory=dict)  # program -> why it is not there, where a preset does without
     tcp_device: str = "lo"
 
@@ -171,8 +172,9 @@ def commands(case, tools, count, port, cores):
         own += ["-q", str(case.qps)] if case.qps else []
         return None, own + (["-d", tools.verbs_device] if case.program == "verbs_probe" and tools.verbs_device else [])
     if case.program == "ucx":
-        server = loader + ["ucx_perftest", "-c", str(cores[0]), "-p", str(port)]
-        client = loader + ["ucx_perftest", "-c", str(cores[1]), "-p", str(port), "127.0.0.1", "-f", "-t", case.test,
+        perftest = loader + ["ucx_perftest", *tools.ucx_words]
+        server = perftest + ["-c", str(cores[0]), "-p", str(port)]
+        client = perftest + ["-c", str(cores[1]), "-p", str(port), "127.0.0.1", "-f", "-t", case.test,
                            "-s", str(case.size), "-n", str(count), "-w", str(max(10, min(10000, count // 10)))]
         if case.layout:
             srd = case.series == "srd"

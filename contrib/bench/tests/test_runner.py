@@ -89,6 +89,12 @@ class Commands(unittest.TestCase):
         self.assertEqual(server, ["ucx_perftest", "-c", "0", "-p", "5"])
         self.assertEqual(client[:6], ["ucx_perftest", "-c", "1", "-p", "5", "127.0.0.1"])
 
+    def test_ucx_perftest_with_mpi_is_told_to_use_sockets(self):
+        case = cases.Case("tcp", "latency", "tag_lat", 8, "ucx")
+        with_mpi = cases.Tools(prefix=[], transport="srd", ucx_words=("-P", "0"))
+        for side in cases.commands(case, with_mpi, 1000, 5, (0, 1)):
+            self.assertEqual(side[:3], ["ucx_perftest", "-P", "0"])
+
     def test_uct_case_names_transport_device_and_layout(self):
         case = cases.Case("srd", "latency", "am_lat", 8, "ucx", "short")
         server, client = cases.commands(case, self.TOOLS, 1000, 5, (0, 1))
