@@ -14,6 +14,8 @@
 
 #include <cerrno>
 #include <cstddef>
+#include <cstdio>
+#include <cstring>
 #include <infiniband/verbs.h>
 
 namespace softefa::uverbs {
@@ -165,11 +167,19 @@ template <class F> bool wrap(std::uint64_t base, std::size_t offset, F wrapper, 
     return write_field(base, offset, wrapper);
 }
 
-/// HOOK-1
+/// HOOK-1. A small number stands in much memory, so a handle that points anywhere could pass for one that points to a context of ours.
 bool belongs_to(const open_file &file, std::uint64_t context)
 {
-    int cmd_fd = -1;
-    return context != 0 && read_field(context, offsetof(ibv_context, cmd_fd), &cmd_fd) && cmd_fd == file.app_fd;
+    int           cmd_fd = -1;
+    std::uint64_t device = 0;
+    char          name[sizeof(ibv_device::name)], ours[sizeof(name)];
+
+    if (context == 0 || !read_field(context, offsetof(ibv_context, cmd_fd), &cmd_fd) || cmd_fd != file.app_fd ||
+        !read_field(context, offsetof(ibv_context, device), &device) || device == 0 || !read_field(device, offsetof(ibv_device, name), &name)) {
+        return false;
+    }
+    std::snprintf(ours, sizeof(ours), "efa_%u", file.device_index);
+    return std::strncmp(name, ours, sizeof(name)) == 0;
 }
 
 } // namespace

@@ -5,7 +5,8 @@
  * the first use; no libibverbs symbol is interposed, so a library that was loaded RTLD_LOCAL works too.
  *
  * Invariants
- *   HOOK-1  no struct is believed before it is seen to belong to this file: its context's cmd_fd is the command's fd.
+ *   HOOK-1  no struct is believed before it is seen to belong to this file: its context's cmd_fd is the command's fd, and
+ *           its device has our name.
  *   HOOK-2  originals are kept per context, per CQ and per QP: providers have variants.
  *   HOOK-3  wrappers run outside the provider's locks (before its poll, after its post) and take none of their own.
  */

@@ -4,6 +4,9 @@
 #include "softefa/uverbs/object_table.h"
 
 #include <cstdlib>
+#include <cstring>
+#include <infiniband/verbs.h>
+#include <memory>
 #include <sys/mman.h>
 
 namespace softefa::uverbs {
@@ -19,6 +22,32 @@ struct uverbs_objects : ::testing::Test {
         return cq;
     }
 };
+
+/// A user handle that points to anything: the descriptor's number may stand where a context would have it. HOOK-1
+TEST_F(uverbs_objects, memory_that_only_looks_like_a_context_is_not_written)
+{
+    const auto        context  = std::make_unique<ibv_context>();
+    const auto        device   = std::make_unique<ibv_device>();
+    const auto        cq       = std::make_unique<ibv_cq>();
+    const auto        post     = reinterpret_cast<int (*)(ibv_qp *, ibv_send_wr *, ibv_send_wr **)>(0x1234);
+    context->cmd_fd            = client.fd();
+    context->ops.post_send     = post;
+    cq->context                = context.get();
+    uverbs_client::cq_ask ask;
+    ask.user_handle = reinterpret_cast<std::uint64_t>(cq.get());
+    for (const char *name : {"", "efa_", "efa_00", "mlx5_0", "efa_0"}) {
+        std::uint32_t made = 0;
+        context->device    = name[0] != '\0' ? device.get() : nullptr;
+        std::strcpy(device->name, name);
+        ASSERT_EQ(0, client.create_cq(ask, &made));
+        if (std::strcmp(name, "efa_0") != 0) {
+            EXPECT_EQ(post, context->ops.post_send) << name;
+        } else {
+            EXPECT_NE(post, context->ops.post_send) << "it is the real thing, as far as anybody can see";
+        }
+        EXPECT_EQ(0, client.destroy_cq(made));
+    }
+}
 
 TEST_F(uverbs_objects, handle_of_wrong_kind_is_einval_and_unknown_is_enoent)
 {
