@@ -10,6 +10,7 @@
 
 #include <array>
 #include <csignal>
+#include <deque>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <map>
@@ -144,6 +145,18 @@ int receiver(int socket, std::uint32_t total, pid_t child)
         return 2;
     std::vector<bool> seen(total);
     std::uint32_t     received = 0, free_answers = ~0u;
+    std::deque<std::uint32_t> owed; // an answer may be there long before its own completion, so the buffers can all be under way
+    const auto answer = [&] {
+        while (!owed.empty() && free_answers != 0) {
+            const auto i = static_cast<std::uint32_t>(__builtin_ctz(free_answers));
+            free_answers &= ~(1u << i);
+            p.fill(i, owed.front());
+            owed.pop_front();
+            if (!p.post(i, i))
+                return false;
+        }
+        return true;
+    };
     double            heard = 0, stopped_at = 0;
     int               state = 0;
     while (received < total) {
@@ -169,6 +182,8 @@ int receiver(int socket, std::uint32_t total, pid_t child)
                     return 5;
             } else {
                 free_answers |= 1u << c->wr_id;
+                if (!answer())
+                    return 3;
             }
             continue;
         }
@@ -183,20 +198,19 @@ int receiver(int socket, std::uint32_t total, pid_t child)
         ++received;
         if (p.e->recv(c->wr_id, 32768 + (c->wr_id - 1000) * size, size) != 0)
             return 4;
-        if (free_answers == 0) // never with a window of 8
-            return 7;
-        const auto i = static_cast<std::uint32_t>(__builtin_ctz(free_answers));
-        free_answers &= ~(1u << i);
-        p.fill(i, which);
-        if (!p.post(i, i))
+        owed.push_back(which);
+        if (!answer())
             return 3;
     }
-    while (free_answers != ~0u)
+    while (free_answers != ~0u || !owed.empty())
         if (auto c = p.e->poll_once(); c && c->wr_id < 1000) {
-            if (c->status == IBV_WC_SUCCESS || c->status == IBV_WC_REM_INV_RD_REQ_ERR)
+            if (c->status == IBV_WC_SUCCESS || c->status == IBV_WC_REM_INV_RD_REQ_ERR) {
                 free_answers |= 1u << c->wr_id;
-            else if (!p.post(c->wr_id, c->wr_id))
+                if (!answer())
+                    return 3;
+            } else if (!p.post(c->wr_id, c->wr_id)) {
                 return 5;
+            }
         }
     const char word = 1;
     if (write(socket, &word, 1) != 1)
