@@ -10,7 +10,7 @@
 
 namespace softefa::dev {
 
-inline constexpr std::uint32_t generation_mask = (1u << wire::op_id::generation_bits) - 1;
+inline constexpr std::uint32_t generation_mask = wire::route_name::first - 1;
 
 inline op &op_take(qp &q) noexcept
 {

@@ -371,12 +371,13 @@ unsigned collect(destination *out, unsigned most) noexcept
     return count;
 }
 
-/// Lets the work for one destination go: over a link, or (link 0) to its end. Without `ended` it is only a route.
+/// Lets the work for one destination go: over a link, or (link 0) to its end. Without `ended` it is only a route. One that came up since the
+/// owner was looked up is newer: this process may have taken the number itself.
 void settle(const destination &d, unsigned index, bool ended, wire::efa_status how = wire::efa_status::bad_dest_qpn) noexcept
 {
     const engine_guard guard;
     engine_state      &e = engine();
-    if (!ended)
+    if (!ended && e.routes[d.device][d.qpn] == 0)
         e.routes[d.device][d.qpn] = static_cast<std::uint16_t>(index + 1);
     for (op *o = e.parked.head, *next = nullptr; o != nullptr; o = next) {
         next = o->next;

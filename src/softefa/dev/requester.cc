@@ -219,6 +219,25 @@ bool run_list(op_list &list, link &l, unsigned budget) noexcept
     return o.generation == id.generation && o.state != op_state::free && o.to == &l ? &o : nullptr; // REQ-2
 }
 
+/// The next work for that destination looks for its owner again. Only a way over this very link is forgotten: a peer says nothing about others.
+void route_forget(const link &l, unsigned device, std::uint16_t qpn) noexcept
+{
+    std::uint16_t *routes = device < limits::devices ? engine().routes[device] : nullptr;
+    if (routes != nullptr && !l.channel->is_self && routes[qpn] == l.index + 1)
+        routes[qpn] = 0;
+}
+
+/// An acknowledgement that names no operation under way.
+[[gnu::noinline]] void ack_of_nothing(const link &l, const wire::ack &a) noexcept
+{
+    if (a.status == efa_status::stale_route) {
+        const auto to = wire::route_name::unpack(a.op);
+        route_forget(l, to.device, to.qpn);
+        return;
+    }
+    ++engine().counters[0].drop_stale;
+}
+
 /// Once more, with two copies: whatever stood in the way of one is found there by the side that it concerns.
 void again_by_ring(op &o) noexcept
 {
@@ -327,8 +346,8 @@ void requester_ack(link &l, const wire::ack &a) noexcept
     if (a.is_read && l.reads_out != 0)
         --l.reads_out;
     op *o = op_named(l, a.op);
-    if (o == nullptr || o->state == op_state::rnr_wait || (o->kind == op_kind::read) != a.is_read) {
-        ++engine().counters[0].drop_stale;
+    if (o == nullptr || o->state == op_state::rnr_wait || (o->kind == op_kind::read) != a.is_read) [[unlikely]] {
+        ack_of_nothing(l, a);
         return;
     }
     const bool lent = std::exchange(o->lent, false); // the peer's last word: it copies nothing of it any more
@@ -355,8 +374,7 @@ void requester_ack(link &l, const wire::ack &a) noexcept
         }
         if (o->list != nullptr)
             o->list->remove(*o);
-        if (engine().routes[o->device][o->dst_qpn] == l.index + 1)
-            engine().routes[o->device][o->dst_qpn] = 0;
+        route_forget(l, o->device, o->dst_qpn);
         o->looked_up_twice = true;
         o->progress        = 0;
         requester_submit(*o);

@@ -8,7 +8,8 @@
  * A write of several records needs one state per link, because a requester sends one at a time; its first error is answered at once and the
  * rest of it finds no write in progress and is dropped.
  *
- *   RSP-1  every record but UD and read data is answered exactly once (a write of several records: once in all).
+ *   RSP-1  every record but UD and read data is answered exactly once (a write of several records: once in all). A datagram for a QPN that this
+ *          process does not own is not an operation to be answered; its sender is told that the way is wrong.
  *   RSP-2  after an error answer nothing of that operation is placed.
  */
 #include "base/clock.h"
@@ -124,10 +125,25 @@ void recv_complete(qp &q, const wire::header &h, efa_status status, std::uint16_
     recv_complete_inline(q, h, status, req_id, length, op, unsolicited);
 }
 
+/// The QPN may have moved to another process, and a sender of datagrams would never learn it. To this process itself there is one way only.
+[[gnu::noinline]] void tell_stale_route(link &l, const wire::header &h) noexcept
+{
+    wire::ack a;
+    if (l.channel->is_self)
+        return;
+    a.op     = wire::route_name{h.dst_device, h.dst_qpn}.pack();
+    a.status = efa_status::stale_route;
+    l.channel->acks_out.push(a);
+    link_touch(l);
+}
+
 inline void answer(link &l, const wire::header &h, efa_status status) noexcept
 {
-    if ((h.flags & wire::flag_ud) != 0)
+    if ((h.flags & wire::flag_ud) != 0) {
+        if (status == efa_status::no_such_qpn) [[unlikely]]
+            tell_stale_route(l, h);
         return;
+    }
     wire::ack a;
     a.op      = h.op & ((std::uint64_t{1} << wire::ack::op_bits) - 1);
     a.status  = status;

@@ -15,7 +15,8 @@
  * A write with flag_by_address carries no bytes but a window: the target copies them from there. A read_req with that flag takes a grant as
  * well as data.
  *
- * An operation is named by its requester: {generation, QP slot, work slot}; the responder only echoes the name.
+ * An operation is named by its requester: {generation, QP slot, work slot}; the responder only echoes the name. A datagram has no answer; if its
+ * QPN is nobody's in the process that it went to, an ack with the status stale_route names the destination (route_name).
  */
 #pragma once
 
@@ -41,7 +42,7 @@ enum pdu_flags : std::uint8_t {
 
 /// Name of an operation, unique among the operations that its requester has in flight.
 struct op_id {
-    std::uint32_t generation = 0; ///< 27 bits
+    std::uint32_t generation = 0; ///< 27 bits, of which operations use 26
     std::uint16_t qp_slot    = 0; ///< 12 bits
     std::uint16_t slot       = 0; ///< 15 bits
 
@@ -58,6 +59,21 @@ struct op_id {
                 static_cast<std::uint16_t>(word & ((1u << slot_bits) - 1))};
     }
     constexpr bool operator==(const op_id &) const = default;
+};
+
+/// In place of an op_id: a destination. No operation has its name: theirs have generations below `first`.
+struct route_name {
+    std::uint8_t  device = 0;
+    std::uint16_t qpn    = 0;
+
+    static constexpr std::uint32_t first = 1u << (op_id::generation_bits - 1);
+
+    constexpr std::uint64_t pack() const noexcept { return op_id{first | qpn, device, 0}.pack(); }
+    static constexpr route_name unpack(std::uint64_t word) noexcept
+    {
+        const op_id id = op_id::unpack(word);
+        return {static_cast<std::uint8_t>(id.qp_slot), static_cast<std::uint16_t>(id.generation)};
+    }
 };
 
 struct header {

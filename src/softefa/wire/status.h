@@ -27,6 +27,7 @@ enum class efa_status : std::uint8_t {
     unknown_peer      = 14, ///< RDMA: the responder has no address handle for us
     unreachable       = 15, ///< nobody ever answered at that address
     feature_mismatch  = 18, ///< write with immediate: the two QPs disagree about unsolicited receive
+    stale_route       = 28, ///< internal: a datagram found no QP; names what pdu.h says instead of an operation
     by_ring           = 29, ///< internal: the bytes could not be had by address; the requester sends them through the ring
     no_such_qpn       = 30, ///< internal: this process does not own the QPN; the requester looks it up once more
 };
