@@ -20,7 +20,7 @@ int create(open_file &file, request &command)
         return EINVAL;
     }
     object *pd = nullptr;
-    if (int error = write_lookup(file, ask.pd_handle, object_kind::pd, &pd); error != 0) {
+    if (int error = write_lookup(file, command, ask.pd_handle, object_kind::pd, &pd); error != 0) {
         return error;
     }
     object *slot = object_new(file, object_kind::ah);
@@ -35,28 +35,25 @@ int create(open_file &file, request &command)
         return errno_of(ah.error());
     }
     slot->device = ah->ah;
-    const std::uint32_t    handle = object_publish(slot);
+    const std::uint32_t    handle = object_name(slot);
     efa_ibv_create_ah_resp efa{};
     efa.efa_address_handle = ah->ah_number;
     int error = command.write(UVERBS_ATTR_CORE_OUT, handle);
     if (error == 0) {
         error = command.write(UVERBS_ATTR_UHW_OUT, efa);
     }
-    if (error != 0) {
-        (void)destroy_object(slot, handle, dev::ah_destroy);
-    }
-    return error;
+    return publish_created(slot, handle, error, dev::ah_destroy);
 }
 
 int destroy(open_file &, request &command)
 {
-    return destroy_object(command.resolved(0), command.handle(0), dev::ah_destroy);
+    return destroy_object(command.resolved(0), dev::ah_destroy);
 }
 
 constexpr std::uint16_t method_ah_destroy = 0;
 
 constexpr attr_spec destroy_attrs[] = {
-    {0, attr_kind::handle, true, 0, 0, object_kind::ah},
+    {0, attr_kind::destroyed, true, 0, 0, object_kind::ah},
 };
 constexpr method_spec methods[] = {
     {UVERBS_OBJECT_AH, method_ah_destroy, true, destroy_attrs, destroy},

@@ -71,19 +71,11 @@ int answer(const request &command, const dev::cq_request &ask, const dev::cq_rep
     return error != 0 ? error : command.write_handle(UVERBS_ATTR_CREATE_CQ_HANDLE, handle);
 }
 
-/// Takes the CQ down; *reported_p: events that the application has read, of both kinds. 0 or an errno.
-int destroy_settled(object *slot, std::uint32_t handle, ib_uverbs_destroy_cq_resp *reported_p)
+/// Takes the CQ down, which nobody finds any more; *reported_p: events that the application has read, of both kinds. 0 or an errno.
+int take_down(object *slot, ib_uverbs_destroy_cq_resp *reported_p)
 {
-    // Asked before the handle is retired: another thread that polls meanwhile must not find the CQ gone.
-    if (dev::cq_in_use(slot->device) && slot->handle.load(std::memory_order_acquire) == handle) {
-        return EBUSY;
-    }
-    if (!object_retire(slot, handle)) {
-        return ENOENT;
-    }
     std::uint32_t written = 0, async_written = 0;
     if (int error = errno_of(dev::cq_destroy(slot->device, &written, &async_written)); error != 0) {
-        object_restore(slot, handle);
         return error;
     }
     if (slot->events != nullptr) {
@@ -139,20 +131,31 @@ int create(open_file &file, request &command)
     slot->events       = events;
     slot->hooks        = &file.hooks;
     slot->from_library = hooks_install_context(file, ask.user_handle);
-    const std::uint32_t handle = object_publish(slot);
+    const std::uint32_t handle = object_name(slot);
     const int           error  = answer(command, ask, *cq, handle);
     if (error != 0) {
         ib_uverbs_destroy_cq_resp reported{};
-        (void)destroy_settled(slot, handle, &reported);
+        (void)take_down(slot, &reported);
+        return error;
     }
-    return error;
+    object_publish(slot, handle);
+    return 0;
 }
 
 int destroy(open_file &, request &command)
 {
     ib_uverbs_destroy_cq_resp reply{};
-    const int error = destroy_settled(command.resolved(UVERBS_ATTR_DESTROY_CQ_HANDLE), command.handle(UVERBS_ATTR_DESTROY_CQ_HANDLE), &reply);
-    return error != 0 ? error : command.write(UVERBS_ATTR_DESTROY_CQ_RESP, reply);
+    object                   *slot = command.resolved(UVERBS_ATTR_DESTROY_CQ_HANDLE);
+    // Asked before the handle is retired: another thread that polls meanwhile must not find the CQ gone.
+    if (dev::cq_in_use(slot->device)) {
+        return EBUSY;
+    }
+    const std::uint32_t handle = object_retire(slot);
+    if (int error = take_down(slot, &reply); error != 0) {
+        object_restore(slot, handle);
+        return error;
+    }
+    return command.write(UVERBS_ATTR_DESTROY_CQ_RESP, reply);
 }
 
 constexpr attr_spec create_attrs[] = {
@@ -172,7 +175,7 @@ constexpr attr_spec create_attrs[] = {
     {UVERBS_ATTR_UHW_OUT, attr_kind::out, true},
 };
 constexpr attr_spec destroy_attrs[] = {
-    {UVERBS_ATTR_DESTROY_CQ_HANDLE, attr_kind::handle, true, 0, 0, object_kind::cq},
+    {UVERBS_ATTR_DESTROY_CQ_HANDLE, attr_kind::destroyed, true, 0, 0, object_kind::cq},
     {UVERBS_ATTR_DESTROY_CQ_RESP, attr_kind::out, true, sizeof(ib_uverbs_destroy_cq_resp)},
 };
 constexpr method_spec methods[] = {

@@ -127,12 +127,10 @@ int invoke_write(open_file &file, request &command) noexcept
 
 dev::handle context_of(const open_file &file) noexcept { return file.context.load(std::memory_order_acquire); }
 
-int destroy_object(object *slot, std::uint32_t handle, base::status (*destroy)(dev::handle)) noexcept
+int destroy_object(object *slot, base::status (*destroy)(dev::handle)) noexcept
 {
-    if (handle == 0 || !object_retire(slot, handle)) {
-        return ENOENT; // two threads destroy the same object: one of them is late
-    }
-    const int error = errno_of(destroy(slot->device));
+    const std::uint32_t handle = object_retire(slot);
+    const int           error  = errno_of(destroy(slot->device));
     if (error != 0) {
         object_restore(slot, handle);
         return error;
@@ -141,9 +139,20 @@ int destroy_object(object *slot, std::uint32_t handle, base::status (*destroy)(d
     return 0;
 }
 
-int write_lookup(const open_file &file, std::uint32_t handle, object_kind kind, object **object_p) noexcept
+int publish_created(object *slot, std::uint32_t handle, int error, base::status (*destroy)(dev::handle)) noexcept
 {
-    return object_lookup(file, handle, kind, object_p) == 0 ? 0 : EINVAL;
+    if (error == 0) {
+        object_publish(slot, handle);
+    } else { // nobody has seen it
+        (void)destroy(slot->device);
+        object_free(slot);
+    }
+    return error;
+}
+
+int write_lookup(const open_file &file, request &command, std::uint32_t handle, object_kind kind, object **object_p) noexcept
+{
+    return command.hold(file, handle, kind, object_p) == 0 ? 0 : EINVAL;
 }
 
 } // namespace softefa::uverbs

@@ -40,11 +40,14 @@ int invoke_write(open_file &file, request &command) noexcept;
 /// The device context, or 0.
 dev::handle context_of(const open_file &file) noexcept;
 
-/// Shorthand for the handlers of destroy methods: retires the handle, calls `destroy`, restores the handle if that fails. ENOENT: the slot is no longer
-/// this handle's.
-int destroy_object(object *slot, std::uint32_t handle, base::status (*destroy)(dev::handle)) noexcept;
+/// Shorthand for the handlers of destroy methods, for an object that the command got to destroy: retires the handle, calls `destroy`, restores the
+/// handle if that fails.
+int destroy_object(object *slot, base::status (*destroy)(dev::handle)) noexcept;
 
-/// object_lookup for the older interface, which says EINVAL for every bad handle.
-int write_lookup(const open_file &file, std::uint32_t handle, object_kind kind, object **object_p) noexcept;
+/// The end of a create method whose answer is written, or (`error`) could not be: publishes the object, or takes it down. Returns `error`.
+int publish_created(object *slot, std::uint32_t handle, int error, base::status (*destroy)(dev::handle)) noexcept;
+
+/// request::hold() for the older interface, which says EINVAL for every bad handle.
+int write_lookup(const open_file &file, request &command, std::uint32_t handle, object_kind kind, object **object_p) noexcept;
 
 } // namespace softefa::uverbs

@@ -55,7 +55,7 @@ int reg(open_file &file, request &command)
         return error;
     }
     object *pd = nullptr;
-    if (int error = write_lookup(file, ask.pd_handle, object_kind::pd, &pd); error != 0) {
+    if (int error = write_lookup(file, command, ask.pd_handle, object_kind::pd, &pd); error != 0) {
         return error;
     }
 
@@ -69,18 +69,14 @@ int reg(open_file &file, request &command)
         return errno_of(mr.error());
     }
     slot->device = mr->mr;
-    const std::uint32_t reply[] = {object_publish(slot), mr->lkey, mr->rkey};
+    const std::uint32_t reply[] = {object_name(slot), mr->lkey, mr->rkey};
     static_assert(sizeof(reply) == sizeof(ib_uverbs_reg_mr_resp));
-    const int error = command.write(UVERBS_ATTR_CORE_OUT, reply);
-    if (error != 0) {
-        (void)destroy_object(slot, reply[0], dev::mr_deregister);
-    }
-    return error;
+    return publish_created(slot, reply[0], command.write(UVERBS_ATTR_CORE_OUT, reply), dev::mr_deregister);
 }
 
 int dereg(open_file &, request &command)
 {
-    return destroy_object(command.resolved(UVERBS_ATTR_DESTROY_MR_HANDLE), command.handle(UVERBS_ATTR_DESTROY_MR_HANDLE), dev::mr_deregister);
+    return destroy_object(command.resolved(UVERBS_ATTR_DESTROY_MR_HANDLE), dev::mr_deregister);
 }
 
 /// Maps the whole pages of a part of a descriptor. 0 or an errno; the kernel's where it has one for this.
@@ -140,7 +136,7 @@ int reg_dmabuf(open_file &file, request &command)
         return errno_of(mr.error());
     }
     slot->device = mr->mr;
-    const std::uint32_t handle = object_publish(slot);
+    const std::uint32_t handle = object_name(slot);
     int error = command.write_handle(UVERBS_ATTR_REG_DMABUF_MR_HANDLE, handle);
     if (error == 0) {
         error = command.write(UVERBS_ATTR_REG_DMABUF_MR_RESP_LKEY, mr->lkey);
@@ -148,10 +144,7 @@ int reg_dmabuf(open_file &file, request &command)
     if (error == 0) {
         error = command.write(UVERBS_ATTR_REG_DMABUF_MR_RESP_RKEY, mr->rkey);
     }
-    if (error != 0) {
-        (void)destroy_object(slot, handle, dev::mr_deregister);
-    }
-    return error;
+    return publish_created(slot, handle, error, dev::mr_deregister);
 }
 
 /// efadv_query_mr: no interconnect ids are valid.
@@ -167,7 +160,7 @@ int efa_query(open_file &, request &command)
 }
 
 constexpr attr_spec dereg_attrs[] = {
-    {UVERBS_ATTR_DESTROY_MR_HANDLE, attr_kind::handle, true, 0, 0, object_kind::mr},
+    {UVERBS_ATTR_DESTROY_MR_HANDLE, attr_kind::destroyed, true, 0, 0, object_kind::mr},
 };
 constexpr attr_spec reg_dmabuf_attrs[] = {
     {UVERBS_ATTR_REG_DMABUF_MR_HANDLE, attr_kind::new_handle, true},

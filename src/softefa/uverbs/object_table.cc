@@ -10,7 +10,6 @@
 #include <new>
 #include <pthread.h>
 #include <sys/mman.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -72,6 +71,7 @@ void free_locked(object *slot)
     slot->file      = nullptr;
     slot->kind      = object_kind::none;
     slot->user      = nullptr;
+    slot->users     = 0;
     slot->next_free = free_head;
     free_head       = slot->index + 1;
 }
@@ -106,22 +106,18 @@ object *object_new(open_file &file, object_kind kind) noexcept
     return slot;
 }
 
-std::uint32_t object_publish(object *slot) noexcept
+std::uint32_t object_name(object *slot) noexcept
 {
-    guard g;
     slot->generation = (slot->generation + 1) & generation_mask;
     if (slot->generation == 0) {
         slot->generation = 1; // handle 0 is nobody's
     }
-    const std::uint32_t handle = slot->generation << object_index_bits | slot->index;
-    slot->handle.store(handle, std::memory_order_release);
-    return handle;
+    return slot->generation << object_index_bits | slot->index;
 }
 
-bool object_retire(object *slot, std::uint32_t handle) noexcept
-{
-    return slot->handle.compare_exchange_strong(handle, 0, std::memory_order_acq_rel);
-}
+void object_publish(object *slot, std::uint32_t handle) noexcept { slot->handle.store(handle, std::memory_order_release); }
+
+std::uint32_t object_retire(object *slot) noexcept { return slot->handle.exchange(0, std::memory_order_acq_rel); }
 
 void object_restore(object *slot, std::uint32_t handle) noexcept { slot->handle.store(handle, std::memory_order_release); }
 
@@ -131,7 +127,7 @@ void object_free(object *slot) noexcept
     free_locked(slot);
 }
 
-int object_lookup(const open_file &file, std::uint64_t handle, object_kind kind, object **object_p) noexcept
+int object_get(const open_file &file, std::uint64_t handle, object_kind kind, object_use use, object **object_p) noexcept
 {
     guard g;
     const auto index = static_cast<std::uint32_t>(handle) & index_mask;
@@ -142,8 +138,20 @@ int object_lookup(const open_file &file, std::uint64_t handle, object_kind kind,
     if (slot->kind != kind) {
         return EINVAL;
     }
-    *object_p = slot;
+    if (slot->users < 0 || (use == object_use::exclusive && slot->users != 0)) {
+        return EBUSY;
+    }
+    slot->users = use == object_use::exclusive ? -1 : slot->users + 1;
+    *object_p   = slot;
     return 0;
+}
+
+void object_put(object *slot, std::uint32_t handle, object_use use) noexcept
+{
+    guard g;
+    if (slot->handle.load(std::memory_order_relaxed) == handle) { // else it was destroyed by this very command, and the slot may be another's
+        slot->users = use == object_use::exclusive ? 0 : slot->users - 1;
+    }
 }
 
 void object_free_all(const open_file &file) noexcept

@@ -6,6 +6,8 @@
  * Invariants
  *   OBJ-1  a handle names one object for ever: the slot's generation changes with every reuse.
  *   OBJ-2  a handle of another open file, of another kind, or of the past is refused like one that never was.
+ *   OBJ-3  while a command works on an object it is not destroyed, and its slot is nobody else's: EBUSY, as the kernel answers. The data path does
+ *          not count: who polls or posts to what another thread destroys is refused when the handle is retired.
  */
 #pragma once
 
@@ -50,23 +52,32 @@ struct alignas(64) object {
     void         *mapping      = nullptr;           ///< MR of a descriptor: our mapping of it, undone with the object
     std::size_t   mapping_size = 0;
     std::uint32_t generation   = 0;                 ///< of the slot; survives reuse
+    std::int32_t  users        = 0;                 ///< commands that work on it; -1: one that destroys it. Under the table's lock
     std::uint32_t next_free    = 0;                 ///< index + 1; 0 = end of the list
     std::uint32_t index        = 0;                 ///< of the slot itself
 };
 
 /// A free slot with kind and file set, not yet findable; null: no memory or the table is full.
 object *object_new(open_file &file, object_kind kind) noexcept;
-/// Gives the slot its handle and makes it findable. Call when every other field is set.
-std::uint32_t object_publish(object *slot) noexcept;
-/// Takes the handle away; false: somebody else was first.
-bool object_retire(object *slot, std::uint32_t handle) noexcept;
+/// The handle that the slot is going to have.
+std::uint32_t object_name(object *slot) noexcept;
+/// Makes it findable by that handle. Call when every other field is set and the answer to the command is written.
+void object_publish(object *slot, std::uint32_t handle) noexcept;
+/// Takes the handle away, of an object that the caller got to destroy; returns it.
+std::uint32_t object_retire(object *slot) noexcept;
 /// The other way round, after a refused destroy.
 void object_restore(object *slot, std::uint32_t handle) noexcept;
 /// Back to the free list. The handle must have been retired or never published.
 void object_free(object *slot) noexcept;
 
-/// As the kernel answers: ENOENT if there is none, EINVAL if it is of another kind; 0 and *object_p.
-int object_lookup(const open_file &file, std::uint64_t handle, object_kind kind, object **object_p) noexcept;
+enum class object_use : std::uint8_t {
+    shared,    ///< it must not go meanwhile
+    exclusive, ///< to destroy it
+};
+/// As the kernel answers: ENOENT if there is none, EINVAL if it is of another kind, EBUSY if others work on it (OBJ-3); 0 and *object_p.
+int object_get(const open_file &file, std::uint64_t handle, object_kind kind, object_use use, object **object_p) noexcept;
+/// The end of that. Nothing happens if the caller has destroyed it.
+void object_put(object *slot, std::uint32_t handle, object_use use) noexcept;
 
 /// Everything that `file` still has goes back to the free list.
 void object_free_all(const open_file &file) noexcept;

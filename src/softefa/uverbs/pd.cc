@@ -21,26 +21,23 @@ int alloc(open_file &file, request &command)
         return errno_of(pd.error());
     }
     slot->device = pd->pd;
-    const ib_uverbs_alloc_pd_resp core{object_publish(slot)};
+    const ib_uverbs_alloc_pd_resp core{object_name(slot)};
     efa_ibv_alloc_pd_resp         efa{};
     efa.pdn   = pd->pdn;
     int error = command.write(UVERBS_ATTR_CORE_OUT, &core, sizeof(core.pd_handle));
     if (error == 0) {
         error = command.write(UVERBS_ATTR_UHW_OUT, efa);
     }
-    if (error != 0) {
-        (void)destroy_object(slot, core.pd_handle, dev::pd_dealloc);
-    }
-    return error;
+    return publish_created(slot, core.pd_handle, error, dev::pd_dealloc);
 }
 
 int dealloc(open_file &, request &command)
 {
-    return destroy_object(command.resolved(UVERBS_ATTR_DESTROY_PD_HANDLE), command.handle(UVERBS_ATTR_DESTROY_PD_HANDLE), dev::pd_dealloc);
+    return destroy_object(command.resolved(UVERBS_ATTR_DESTROY_PD_HANDLE), dev::pd_dealloc);
 }
 
 constexpr attr_spec dealloc_attrs[] = {
-    {UVERBS_ATTR_DESTROY_PD_HANDLE, attr_kind::handle, true, 0, 0, object_kind::pd},
+    {UVERBS_ATTR_DESTROY_PD_HANDLE, attr_kind::destroyed, true, 0, 0, object_kind::pd},
 };
 constexpr method_spec methods[] = {
     {UVERBS_OBJECT_PD, UVERBS_METHOD_PD_DESTROY, true, dealloc_attrs, dealloc},

@@ -137,10 +137,8 @@ int create(open_file &file, request &command)
     slot->user       = reinterpret_cast<const void *>(command.u64(UVERBS_ATTR_CREATE_QP_USER_HANDLE));
     slot->hooks      = &file.hooks;
     slot->sq_sig_all = (command.u32(UVERBS_ATTR_CREATE_QP_FLAGS) & IB_UVERBS_QP_CREATE_SQ_SIG_ALL) != 0;
-    const std::uint32_t handle = object_publish(slot);
-    const int           error  = answer(command, cap, *qp, handle);
-    if (error != 0) {
-        (void)destroy_object(slot, handle, dev::qp_destroy);
+    const std::uint32_t handle = object_name(slot);
+    if (int error = publish_created(slot, handle, answer(command, cap, *qp, handle), dev::qp_destroy); error != 0) {
         return error;
     }
     hooks_install_cq(*send_cq);
@@ -150,7 +148,7 @@ int create(open_file &file, request &command)
 
 int destroy(open_file &, request &command)
 {
-    const int error = destroy_object(command.resolved(UVERBS_ATTR_DESTROY_QP_HANDLE), command.handle(UVERBS_ATTR_DESTROY_QP_HANDLE), dev::qp_destroy);
+    const int error = destroy_object(command.resolved(UVERBS_ATTR_DESTROY_QP_HANDLE), dev::qp_destroy);
     return error != 0 ? error : command.write(UVERBS_ATTR_DESTROY_QP_RESP, ib_uverbs_destroy_qp_resp{});
 }
 
@@ -161,7 +159,7 @@ int modify(open_file &file, request &command)
         return error;
     }
     object *slot = nullptr;
-    if (int error = write_lookup(file, ask.qp_handle, object_kind::qp, &slot); error != 0) {
+    if (int error = write_lookup(file, command, ask.qp_handle, object_kind::qp, &slot); error != 0) {
         return error;
     }
     constexpr auto state_last = static_cast<std::uint8_t>(dev::qp_state::error);
@@ -195,7 +193,7 @@ int query(open_file &file, request &command)
         return EOPNOTSUPP;
     }
     object *slot = nullptr;
-    if (int error = write_lookup(file, ask.qp_handle, object_kind::qp, &slot); error != 0) {
+    if (int error = write_lookup(file, command, ask.qp_handle, object_kind::qp, &slot); error != 0) {
         return error;
     }
     dev::qp_attr    attr;
@@ -241,7 +239,7 @@ constexpr attr_spec create_attrs[] = {
     {UVERBS_ATTR_UHW_OUT, attr_kind::out, true},
 };
 constexpr attr_spec destroy_attrs[] = {
-    {UVERBS_ATTR_DESTROY_QP_HANDLE, attr_kind::handle, true, 0, 0, object_kind::qp},
+    {UVERBS_ATTR_DESTROY_QP_HANDLE, attr_kind::destroyed, true, 0, 0, object_kind::qp},
     {UVERBS_ATTR_DESTROY_QP_RESP, attr_kind::out, true, sizeof(ib_uverbs_destroy_qp_resp)},
 };
 constexpr method_spec methods[] = {

@@ -32,6 +32,8 @@ bool is_user_zero(std::uint64_t address, std::size_t size)
     return true;
 }
 
+object_use use_of(const attr_spec &spec) { return spec.kind == attr_kind::destroyed ? object_use::exclusive : object_use::shared; }
+
 } // namespace
 
 int request::load(std::uint64_t address, const method_spec *(*find)(std::uint16_t, std::uint16_t)) noexcept
@@ -104,6 +106,7 @@ int request::check_size(const attr_spec &spec, const ib_uverbs_attr &attr) const
 {
     switch (spec.kind) {
     case attr_kind::handle:
+    case attr_kind::destroyed:
     case attr_kind::new_handle:
     case attr_kind::fd:
     case attr_kind::new_fd: return attr.len == 0 ? 0 : EINVAL;
@@ -123,16 +126,43 @@ int request::check_size(const attr_spec &spec, const ib_uverbs_attr &attr) const
 int request::resolve(open_file &file) noexcept
 {
     for (std::size_t i = 0; i < method_->attrs.size(); ++i) {
-        given &g = given_[i];
-        if (method_->attrs[i].kind != attr_kind::handle || g.address == 0) {
+        const attr_spec &spec = method_->attrs[i];
+        given           &g    = given_[i];
+        if ((spec.kind != attr_kind::handle && spec.kind != attr_kind::destroyed) || g.address == 0) {
             continue;
         }
-        const int error = object_lookup(file, g.attr.data, method_->attrs[i].type, &g.target);
+        const int error = object_get(file, g.attr.data, spec.type, use_of(spec), &g.target);
         if (error != 0) {
             return error;
         }
     }
     return 0;
+}
+
+int request::hold(const open_file &file, std::uint32_t handle, object_kind kind, object **object_p) noexcept
+{
+    if (held_ != nullptr) {
+        return EINVAL;
+    }
+    const int error = object_get(file, handle, kind, object_use::shared, &held_);
+    held_handle_    = handle;
+    *object_p       = held_;
+    return error;
+}
+
+void request::release() noexcept
+{
+    for (std::size_t i = 0; method_ != nullptr && i < method_->attrs.size(); ++i) {
+        given &g = given_[i];
+        if (g.target != nullptr) {
+            object_put(g.target, static_cast<std::uint32_t>(g.attr.data), use_of(method_->attrs[i]));
+        }
+        g.target = nullptr;
+    }
+    if (held_ != nullptr) {
+        object_put(held_, held_handle_, object_use::shared);
+    }
+    held_ = nullptr;
 }
 
 const request::given *request::slot(std::uint16_t id) const noexcept
@@ -188,12 +218,6 @@ object *request::resolved(std::uint16_t id) const noexcept
 {
     const given *g = slot(id);
     return g != nullptr ? g->target : nullptr;
-}
-
-std::uint32_t request::handle(std::uint16_t id) const noexcept
-{
-    const given *g = slot(id);
-    return g != nullptr ? static_cast<std::uint32_t>(g->attr.data) : 0;
 }
 
 int request::write(std::uint16_t id, const void *value, std::size_t size) const noexcept

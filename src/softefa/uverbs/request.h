@@ -6,6 +6,7 @@
  * Invariants
  *   REQ-1  nothing is dereferenced in the application's memory: every access is a fault-safe copy.
  *   REQ-2  attributes are read once; a caller that changes them meanwhile changes nothing.
+ *   REQ-3  the objects that a command names stay as long as the command (OBJ-3).
  */
 #pragma once
 
@@ -25,6 +26,7 @@ enum class attr_kind : std::uint8_t {
     in,         ///< a value: inline up to 8 bytes, else pointed to
     out,        ///< room for an answer: always pointed to
     handle,     ///< of an existing object
+    destroyed,  ///< of an existing object, which the command destroys
     new_handle, ///< where the handle of the new object goes
     fd,         ///< an existing completion channel or async fd
     new_fd,     ///< where the new fd goes
@@ -38,7 +40,7 @@ struct attr_spec {
     bool          mandatory;
     std::uint16_t size_min = 0; ///< bytes, of in and out
     std::uint16_t size_max = any_size; ///< bytes, of in: what lies behind must be zero
-    object_kind   type     = {};       ///< of handle
+    object_kind   type     = {};       ///< of handle and destroyed
 };
 
 class request;
@@ -55,12 +57,20 @@ class request {
 public:
     static constexpr std::size_t attr_count_max = 20;
 
+    request() noexcept = default;
+    ~request() { release(); }
+    request(const request &)            = delete;
+    request &operator=(const request &) = delete;
+
     /// Reads the command at `address` and sorts its attributes by `find`'s specification. 0 or an errno.
     int load(std::uint64_t address, const method_spec *(*find)(std::uint16_t object, std::uint16_t method)) noexcept;
     const method_spec &method() const noexcept { return *method_; }
 
-    /// Resolves the handles of the command. 0 or an errno.
+    /// Resolves the handles of the command. 0 or an errno. The objects stay until release().
     int resolve(open_file &file) noexcept;
+    /// The same for the one handle within a command of the older interface.
+    int hold(const open_file &file, std::uint32_t handle, object_kind kind, object **object_p) noexcept;
+    void release() noexcept;
 
     bool has(std::uint16_t id) const noexcept { return slot(id) != nullptr; }
     std::size_t size(std::uint16_t id) const noexcept;
@@ -73,8 +83,6 @@ public:
     int           fd(std::uint16_t id) const noexcept; ///< -1: not given
 
     object *resolved(std::uint16_t id) const noexcept;
-    /// The handle that was resolved. By the time of the call the slot may have passed to another object: what destroys retires by this handle.
-    std::uint32_t handle(std::uint16_t id) const noexcept;
 
     /// Fills an output: min(room, size) bytes, zeros behind. An absent output is no error. 0 or EFAULT.
     int write(std::uint16_t id, const void *value, std::size_t size) const noexcept;
@@ -96,6 +104,8 @@ private:
 
     const method_spec *method_ = nullptr;
     given              given_[attr_count_max];
+    object            *held_        = nullptr;
+    std::uint32_t      held_handle_ = 0;
 };
 
 } // namespace softefa::uverbs

@@ -1,13 +1,20 @@
 // Objects: handles are checked for kind, owner and life; limits and errors are the kernel driver's.
 #include "uverbs_client.h"
 
+#include "softefa/dev/objects.h"
 #include "softefa/uverbs/object_table.h"
 
+#include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <infiniband/verbs.h>
 #include <memory>
+#include <optional>
+#include <string>
 #include <sys/mman.h>
+#include <thread>
 
 namespace softefa::uverbs {
 namespace {
@@ -21,7 +28,43 @@ struct uverbs_objects : ::testing::Test {
         EXPECT_EQ(0, client.create_cq({}, &cq));
         return cq;
     }
+    std::uint32_t new_qp(std::uint32_t pd, std::uint32_t cq)
+    {
+        uverbs_client::qp_ask ask;
+        std::uint32_t         qp = 0;
+        ask.pd      = pd;
+        ask.send_cq = ask.recv_cq = cq;
+        EXPECT_EQ(0, client.create_qp(ask, &qp));
+        return qp;
+    }
+    int modify_to_init(std::uint32_t qp)
+    {
+        ib_uverbs_modify_qp ask{};
+        ask.qp_handle = qp;
+        ask.attr_mask = IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_QKEY;
+        ask.qp_state  = IBV_QPS_INIT;
+        ask.port_num  = 1;
+        return client.write_command(IB_USER_VERBS_CMD_MODIFY_QP, ask);
+    }
+    /// -1: it could not be asked.
+    int state_of(std::uint32_t qp)
+    {
+        ib_uverbs_query_qp      ask{};
+        ib_uverbs_query_qp_resp reply{};
+        ask.qp_handle = qp;
+        ask.attr_mask = IBV_QP_STATE;
+        return client.write_command(IB_USER_VERBS_CMD_QUERY_QP, ask, &reply) == 0 ? reply.qp_state : -1;
+    }
 };
+
+/// A thread of this process waits for something.
+bool sleeps(pid_t thread)
+{
+    std::ifstream     file("/proc/self/task/" + std::to_string(thread) + "/stat");
+    const std::string text((std::istreambuf_iterator<char>(file)), {});
+    const auto        name_end = text.rfind(')');
+    return name_end != std::string::npos && text.compare(name_end, 3, ") S") == 0;
+}
 
 /// A user handle that points to anything: the descriptor's number may stand where a context would have it. HOOK-1
 TEST_F(uverbs_objects, memory_that_only_looks_like_a_context_is_not_written)
@@ -64,58 +107,90 @@ TEST_F(uverbs_objects, handle_of_wrong_kind_is_einval_and_unknown_is_enoent)
     EXPECT_EQ(0, client.dealloc_pd(again));
 }
 
-/// A destroy command whose object changes between the look at its handle and its handler: destroyed, and its slot given to a new one of that kind.
-template <class Create, class Destroy>
-void expect_late_destroy_is_harmless(std::span<const method_spec> methods, std::uint16_t method, std::uint16_t attr, Create &&create, Destroy &&destroy)
-{
-    static std::span<const method_spec> searched;
-    searched = methods;
-    const auto find = [](std::uint16_t, std::uint16_t wanted) -> const method_spec * {
+/// A command that has looked its objects up and is not done.
+class command_under_way {
+public:
+    explicit command_under_way(std::span<const method_spec> methods, std::uint16_t method)
+    {
+        searched          = methods;
+        header_.method_id = method;
+        header_.driver_id = RDMA_DRIVER_EFA;
+    }
+    command_under_way &attr(std::uint16_t id, std::uint64_t data, std::uint16_t size = 0)
+    {
+        ib_uverbs_attr &a = attrs_[header_.num_attrs++];
+        a.attr_id         = id;
+        a.len             = size;
+        a.data            = data;
+        return *this;
+    }
+    int resolve(open_file &file)
+    {
+        std::uint8_t bytes[sizeof(header_) + sizeof(attrs_)];
+        header_.length = static_cast<std::uint16_t>(sizeof(header_) + header_.num_attrs * sizeof(ib_uverbs_attr));
+        memcpy(bytes, &header_, sizeof(header_));
+        memcpy(bytes + sizeof(header_), attrs_, sizeof(attrs_));
+        const int error = request_.load(reinterpret_cast<std::uint64_t>(bytes), find);
+        return error != 0 ? error : request_.resolve(file);
+    }
+    int      run(open_file &file) { return request_.method().handler(file, request_); }
+    request &it() { return request_; }
+
+private:
+    static const method_spec *find(std::uint16_t, std::uint16_t wanted)
+    {
         const auto row = std::find_if(searched.begin(), searched.end(), [&](const method_spec &m) { return m.method == wanted; });
         return row != searched.end() ? &*row : nullptr;
-    };
-    constexpr std::uint32_t   index_mask = (1u << object_index_bits) - 1;
-    const std::uint32_t       old        = create();
-    const object             &slot       = object_chunks[(old & index_mask) / object_chunk_count].load()[(old & index_mask) % object_chunk_count];
-    open_file                &file       = *slot.file;
-    std::uint64_t             reply      = 0;
-    const auto &row = *find(0, method);
-    ib_uverbs_ioctl_hdr header{};
-    ib_uverbs_attr      attrs[2]{};
-    header.method_id = method;
-    header.driver_id = RDMA_DRIVER_EFA;
-    header.num_attrs = row.attrs.size() > 1 ? 2 : 1; // the second one is an answer
-    header.length    = static_cast<std::uint16_t>(sizeof(header) + header.num_attrs * sizeof(ib_uverbs_attr));
-    attrs[0].attr_id = attr;
-    attrs[0].data    = old;
-    if (row.attrs.size() > 1) {
-        attrs[1].attr_id = row.attrs[1].id;
-        attrs[1].len     = sizeof(reply);
-        attrs[1].data    = reinterpret_cast<std::uint64_t>(&reply);
     }
-    std::uint8_t bytes[sizeof(header) + sizeof(attrs)];
-    memcpy(bytes, &header, sizeof(header));
-    memcpy(bytes + sizeof(header), attrs, sizeof(attrs));
-    request late;
-    ASSERT_EQ(0, late.load(reinterpret_cast<std::uint64_t>(bytes), find));
-    ASSERT_EQ(0, late.resolve(file));
-    ASSERT_EQ(0, destroy(old));
-    const std::uint32_t fresh = create();
-    ASSERT_EQ(old & index_mask, fresh & index_mask) << "not the same slot: the test tests nothing";
-    EXPECT_EQ(ENOENT, late.method().handler(file, late));
-    EXPECT_EQ(0, destroy(fresh)) << "it was not touched";
+    inline static std::span<const method_spec> searched;
+
+    ib_uverbs_attr      attrs_[request::attr_count_max]{};
+    request             request_;
+    ib_uverbs_ioctl_hdr header_{}; ///< ends in a flexible array: last
+};
+
+object &slot_of(std::uint32_t handle)
+{
+    const std::uint32_t index = handle & ((1u << object_index_bits) - 1);
+    return object_chunks[index / object_chunk_count].load()[index % object_chunk_count];
 }
 
-TEST_F(uverbs_objects, destroy_that_comes_late_does_not_hit_the_next_object)
+/// Destroyed by one thread while another one is about to; and its slot is given to a new one of that kind. OBJ-1, OBJ-3
+template <class Create, class Destroy>
+void expect_one_destroy(std::span<const method_spec> methods, std::uint16_t method, std::uint16_t attr, Create &&create, Destroy &&destroy)
+{
+    const std::uint32_t old   = create();
+    open_file          &file  = *slot_of(old).file;
+    std::uint64_t       reply = 0;
+    {
+        command_under_way first(methods, method);
+        first.attr(attr, old);
+        if (methods[0].object == UVERBS_OBJECT_CQ || methods[0].object == UVERBS_OBJECT_QP) {
+            first.attr(static_cast<std::uint16_t>(attr + 1), reinterpret_cast<std::uint64_t>(&reply), sizeof(reply));
+        }
+        ASSERT_EQ(0, first.resolve(file));
+        EXPECT_EQ(EBUSY, destroy(old));
+        EXPECT_EQ(0, first.run(file));
+        const std::uint32_t fresh = create();
+        ASSERT_EQ(&slot_of(old), &slot_of(fresh)) << "not the same slot: the test tests nothing";
+        EXPECT_EQ(ENOENT, destroy(old));
+        first.it().release(); // of the old one: the new one is not concerned
+        EXPECT_EQ(0, slot_of(fresh).users);
+        EXPECT_EQ(0, destroy(fresh));
+    }
+    EXPECT_EQ(ENOENT, destroy(old));
+}
+
+TEST_F(uverbs_objects, object_is_destroyed_once_and_its_successor_in_the_slot_not_at_all)
 {
     static char         memory[64];
     const std::uint32_t pd = client.alloc_pd();
     const std::uint32_t cq = new_cq();
-    expect_late_destroy_is_harmless(pd_methods, UVERBS_METHOD_PD_DESTROY, UVERBS_ATTR_DESTROY_PD_HANDLE, [&] { return client.alloc_pd(); },
-                                    [&](std::uint32_t h) { return client.dealloc_pd(h); });
-    expect_late_destroy_is_harmless(cq_methods, UVERBS_METHOD_CQ_DESTROY, UVERBS_ATTR_DESTROY_CQ_HANDLE, [&] { return new_cq(); },
-                                    [&](std::uint32_t h) { return client.destroy_cq(h); });
-    expect_late_destroy_is_harmless(
+    expect_one_destroy(pd_methods, UVERBS_METHOD_PD_DESTROY, UVERBS_ATTR_DESTROY_PD_HANDLE, [&] { return client.alloc_pd(); },
+                       [&](std::uint32_t h) { return client.dealloc_pd(h); });
+    expect_one_destroy(cq_methods, UVERBS_METHOD_CQ_DESTROY, UVERBS_ATTR_DESTROY_CQ_HANDLE, [&] { return new_cq(); },
+                       [&](std::uint32_t h) { return client.destroy_cq(h); });
+    expect_one_destroy(
         mr_methods, UVERBS_METHOD_MR_DESTROY, UVERBS_ATTR_DESTROY_MR_HANDLE,
         [&] {
             std::uint32_t mr = 0;
@@ -123,17 +198,113 @@ TEST_F(uverbs_objects, destroy_that_comes_late_does_not_hit_the_next_object)
             return mr;
         },
         [&](std::uint32_t h) { return client.dereg_mr(h); });
-    expect_late_destroy_is_harmless(
-        qp_methods, UVERBS_METHOD_QP_DESTROY, UVERBS_ATTR_DESTROY_QP_HANDLE,
-        [&] {
-            uverbs_client::qp_ask ask;
-            ask.pd = pd;
-            ask.send_cq = ask.recv_cq = cq;
-            std::uint32_t qp = 0;
-            EXPECT_EQ(0, client.create_qp(ask, &qp));
-            return qp;
-        },
-        [&](std::uint32_t h) { return client.destroy_qp(h); });
+    expect_one_destroy(qp_methods, UVERBS_METHOD_QP_DESTROY, UVERBS_ATTR_DESTROY_QP_HANDLE, [&] { return new_qp(pd, cq); },
+                       [&](std::uint32_t h) { return client.destroy_qp(h); });
+    EXPECT_EQ(0, client.destroy_cq(cq));
+    EXPECT_EQ(0, client.dealloc_pd(pd));
+}
+
+/// OBJ-3
+TEST_F(uverbs_objects, what_a_command_works_on_is_not_destroyed_meanwhile)
+{
+    const std::uint32_t pd = client.alloc_pd(), cq = new_cq(), other = new_cq(), qp = new_qp(pd, other);
+    open_file          &file = *slot_of(pd).file;
+    const auto          create = [&](command_under_way &c, std::uint32_t recv_cq) {
+        static std::uint64_t room[32];
+        const auto at = reinterpret_cast<std::uint64_t>(room);
+        c.attr(UVERBS_ATTR_CREATE_QP_HANDLE, 0).attr(UVERBS_ATTR_CREATE_QP_PD_HANDLE, pd);
+        c.attr(UVERBS_ATTR_CREATE_QP_SEND_CQ_HANDLE, cq).attr(UVERBS_ATTR_CREATE_QP_RECV_CQ_HANDLE, recv_cq);
+        c.attr(UVERBS_ATTR_CREATE_QP_USER_HANDLE, 0, 8).attr(UVERBS_ATTR_CREATE_QP_CAP, at, sizeof(ib_uverbs_qp_cap));
+        c.attr(UVERBS_ATTR_CREATE_QP_TYPE, 255, 4).attr(UVERBS_ATTR_CREATE_QP_RESP_CAP, at, sizeof(ib_uverbs_qp_cap));
+        c.attr(UVERBS_ATTR_CREATE_QP_RESP_QP_NUM, at, 4).attr(UVERBS_ATTR_UHW_IN, at, 8).attr(UVERBS_ATTR_UHW_OUT, at, 8);
+        return c.resolve(file);
+    };
+    {
+        command_under_way first(qp_methods, UVERBS_METHOD_QP_CREATE), second(qp_methods, UVERBS_METHOD_QP_CREATE);
+        ASSERT_EQ(0, create(first, cq));
+        ASSERT_EQ(0, create(second, other)) << "two that only use it are not in each other's way";
+        EXPECT_EQ(EBUSY, client.destroy_cq(cq));
+        EXPECT_EQ(EBUSY, client.dealloc_pd(pd));
+        first.it().release();
+        EXPECT_EQ(EBUSY, client.destroy_cq(cq)) << "the other one still works on it";
+        EXPECT_NE(nullptr, object_find(cq, slot_of(cq).user)) << "polled all the while";
+        object *held = nullptr;
+        ASSERT_EQ(0, second.it().hold(file, qp, object_kind::qp, &held)); // as modify and query do
+        EXPECT_EQ(EBUSY, client.destroy_qp(qp));
+        second.it().release();
+        second.it().release();
+    }
+    {
+        command_under_way wrong(qp_methods, UVERBS_METHOD_QP_CREATE);
+        EXPECT_EQ(EINVAL, create(wrong, pd)) << "not a completion queue, found when the others are held already";
+    }
+    EXPECT_EQ(0, client.destroy_qp(qp));
+    EXPECT_EQ(0, client.destroy_cq(cq));
+    EXPECT_EQ(0, client.destroy_cq(other));
+    EXPECT_EQ(0, client.dealloc_pd(pd));
+}
+
+/// One thread destroys and creates, in one slot; the other one changes what it was told of, which may be gone by then.
+TEST_F(uverbs_objects, command_of_another_thread_never_hits_the_next_object)
+{
+    const std::uint32_t pd = client.alloc_pd(), cq = new_cq();
+    std::atomic<std::uint32_t> told{new_qp(pd, cq)};
+    std::atomic<bool>          stop{false};
+    std::atomic<unsigned>      changed{0};
+    std::thread                other([&] {
+        while (!stop) {
+            changed += modify_to_init(told) == 0;
+        }
+    });
+    const auto end  = std::chrono::steady_clock::now() + std::chrono::minutes(2);
+    unsigned   seen = 0;
+    for (unsigned round = 0; round < 400 && std::chrono::steady_clock::now() < end; ++round) { // as many as a busy machine allows
+        while (changed == seen && std::chrono::steady_clock::now() < end) { // until the first change of this one
+            std::this_thread::yield();
+        }
+        const std::uint32_t old = told;
+        int                 error;
+        while ((error = client.destroy_qp(old)) == EBUSY) { // the other one is at work
+            std::this_thread::yield();
+        }
+        EXPECT_EQ(0, error);
+        const std::uint32_t fresh = new_qp(pd, cq);
+        EXPECT_EQ(&slot_of(old), &slot_of(fresh));
+        for (unsigned looks = 0; looks < 4; ++looks) {
+            EXPECT_EQ(0, state_of(fresh)) << "changed by a command for the one before, in round " << round;
+        }
+        seen = changed;
+        told = fresh;
+    }
+    stop = true;
+    other.join();
+    EXPECT_GT(changed, 0u);
+    EXPECT_EQ(0, client.destroy_qp(told));
+    EXPECT_EQ(0, client.destroy_cq(cq));
+    EXPECT_EQ(0, client.dealloc_pd(pd));
+}
+
+/// Who polls a completion queue that cannot be destroyed yet never finds it gone.
+TEST_F(uverbs_objects, refused_destroy_does_not_hide_the_queue_from_who_polls_it)
+{
+    const std::uint32_t pd = client.alloc_pd(), cq = new_cq(), qp = new_qp(pd, cq);
+    const void *const   user = slot_of(cq).user;
+    std::atomic<pid_t>  thread{0};
+    int                 error = 0;
+    std::optional<dev::control_guard> guard(std::in_place); // the device takes no command: a destroy stops where it would look at the queue's users
+    std::thread         other([&] {
+        thread = gettid();
+        error  = client.destroy_cq(cq);
+    });
+    while (thread == 0 || !sleeps(thread)) {
+        std::this_thread::yield();
+    }
+    EXPECT_NE(nullptr, object_find(cq, user));
+    guard.reset();
+    other.join();
+    EXPECT_EQ(EBUSY, error);
+    EXPECT_NE(nullptr, object_find(cq, user));
+    EXPECT_EQ(0, client.destroy_qp(qp));
     EXPECT_EQ(0, client.destroy_cq(cq));
     EXPECT_EQ(0, client.dealloc_pd(pd));
 }
