@@ -282,6 +282,30 @@ bool engine_try_lock() noexcept
 
 namespace {
 
+/// The lock is held.
+void arm(engine_state &e, cq &c) noexcept
+{
+    c.arm_wanted.store(false, std::memory_order_relaxed);
+    if (c.event_fd < 0)
+        return;
+    c.armed = true;
+    engine_run();
+    keep_served(e, true); // the last call before the application blocks: also for what began to wait before this pass
+    if (c.armed && cq_has_unconsumed(c))
+        cq_fire(c);
+    fabric_waiter();
+}
+
+/// ENG-4
+[[gnu::noinline]] void arm_wanted(engine_state &e) noexcept
+{
+    e.arms_wanted.exchange(false, std::memory_order_seq_cst);
+    objects().cqs.for_each([&](cq &c) {
+        if (c.arm_wanted.load(std::memory_order_relaxed))
+            arm(e, c);
+    });
+}
+
 /// Does what others left behind, as often as it may, and unlocks.
 [[gnu::noinline]] void unlock_and_combine(engine_state &e) noexcept
 {
@@ -297,9 +321,12 @@ namespace {
             engine_run();
             keep_served(e, true); // whoever left the mark may have begun a pause that the pass did not move
         }
+        if (e.arms_wanted.load(std::memory_order_seq_cst)) [[unlikely]]
+            arm_wanted(e);
         flush_wakes(e);
         e.lock.store(0, std::memory_order_seq_cst);
-        if (last || e.again.load(std::memory_order_seq_cst) == 0 || !engine_try_lock()) [[likely]]
+        const bool enough = last && !e.arms_wanted.load(std::memory_order_seq_cst); // whoever wants to arm will not call again
+        if (enough || e.again.load(std::memory_order_seq_cst) == 0 || !engine_try_lock()) [[likely]]
             return;
     }
 }
@@ -460,16 +487,18 @@ void engine_arm(handle h) noexcept
     engine_state &e = engine();
     if (e.dead.load(std::memory_order_relaxed))
         return;
-    const engine_guard guard; // arming must not be lost, so this one waits
     cq *c = objects().cqs.find(h);
-    if (c == nullptr || c->event_fd < 0)
+    if (c == nullptr)
         return;
-    c->armed = true;
-    engine_run();
-    keep_served(e, true); // the last call before the application blocks: also for what began to wait before this pass
-    if (c->armed && cq_has_unconsumed(*c))
-        cq_fire(*c);
-    fabric_waiter();
+    if (!engine_try_lock()) [[unlikely]] { // ENG-4: the holder may be the thread that a signal handler has interrupted, so nobody waits for it
+        c->arm_wanted.store(true, std::memory_order_relaxed);
+        e.arms_wanted.exchange(true, std::memory_order_seq_cst); // not a store: whoever takes it back then sees every wish before it
+        e.again.store(1, std::memory_order_seq_cst);
+        if (!engine_try_lock())
+            return;
+    }
+    arm(e, *c);
+    engine_unlock();
 }
 
 } // namespace softefa::dev

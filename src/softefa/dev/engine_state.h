@@ -9,6 +9,8 @@
  *   ENG-1  work left behind by a failed try is seen by the holder or by the one who left it.
  *   ENG-2  an op is in exactly the list that its state says.
  *   ENG-3  while the helper sleeps, whatever can go on without a peer has woken it.
+ *   ENG-4  nothing that the application's threads do on the data path waits for the lock, arming included: a signal handler may have interrupted its
+ *          holder. A wish to arm that found the lock taken is fulfilled by the holder before it is done.
  */
 #pragma once
 
@@ -80,6 +82,7 @@ inline constinit device_counters unpublished_counters[limits::devices] = {}; ///
 struct engine_state {
     alignas(64) std::atomic<std::uint32_t> lock  = 0; ///< 1: held
     std::atomic<std::uint32_t>             again = 0; ///< somebody failed the lock and left work
+    std::atomic<bool>                      arms_wanted = false; ///< some cq::arm_wanted is set
     std::atomic<bool>                      dead  = false; ///< forked child: nothing works any more
     alignas(64) std::atomic<std::uint64_t> dirty[limits::qps / 64] = {}; ///< QP slots with an unread doorbell
     std::atomic<std::uint64_t>             dirty_words = 0;              ///< which words of `dirty` may be non-zero

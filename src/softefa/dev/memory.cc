@@ -41,23 +41,29 @@ bool is_mapped(std::uint64_t start, std::uint64_t length) noexcept
     return ok;
 }
 
-/// One line of /proc/self/maps: "start-end rwxp ...".
+constexpr int populate_read = 22, populate_write = 23; ///< MADV_POPULATE_*, since Linux 5.14
+
+/// The page cannot be had although it is mapped: it lies behind the end of its file, or its memory is broken. Whoever touches it gets SIGBUS.
+bool refuses_pages(long madvise_result) noexcept { return madvise_result != 0 && (errno == EFAULT || errno == EHWPOISON); }
+
+/// One line of /proc/self/maps: "start-end rwxp offset device inode ...".
 struct mapping_line {
     std::uint64_t start = 0, end = 0;
-    bool          can_read = false, can_write = false;
+    bool          can_read = false, can_write = false, of_file = false;
 };
 
 bool parse_mapping(const char *line, mapping_line *m) noexcept
 {
     unsigned long long start = 0, end = 0;
+    unsigned long long inode = 0;
     char               rights[5] = "";
-    if (std::sscanf(line, "%llx-%llx %4s", &start, &end, rights) != 3)
+    if (std::sscanf(line, "%llx-%llx %4s %*x %*s %llu", &start, &end, rights, &inode) != 4)
         return false;
-    *m = {start, end, rights[0] == 'r', rights[1] == 'w'};
+    *m = {start, end, rights[0] == 'r', rights[1] == 'w', inode != 0};
     return true;
 }
 
-/// True if all of [at, end) has the rights, as far as /proc can tell.
+/// True if all of [at, end) has the rights, as far as /proc can tell. Of each mapped file the last page is touched: where that exists, all before it do.
 bool rights_by_maps(std::uint64_t at, std::uint64_t end, bool write) noexcept
 {
     static char text[8192]; // control lock held
@@ -76,7 +82,8 @@ bool rights_by_maps(std::uint64_t at, std::uint64_t end, bool write) noexcept
             *stop = '\0';
             if (!parse_mapping(line, &m) || m.end <= at)
                 continue;
-            ok = m.start <= at && m.can_read && (m.can_write || !write);
+            ok = m.start <= at && m.can_read && (m.can_write || !write) &&
+                 !(m.of_file && refuses_pages(syscall(SYS_madvise, std::min(m.end, end) - page, page, populate_read)));
             at = m.end;
         }
         have = std::strlen(line);
@@ -94,11 +101,11 @@ bool rights_by_maps(std::uint64_t at, std::uint64_t end, bool write) noexcept
 bool has_rights(std::uint64_t start, std::uint64_t length, bool write) noexcept
 {
     constexpr std::uint64_t touched_max = 64 * 1024;
-    constexpr int           populate_read = 22, populate_write = 23; // MADV_POPULATE_*, since Linux 5.14
     const int               saved = errno;
     const std::uint64_t     at = start & ~(page - 1), end = (start + length + page - 1) & ~(page - 1);
-    const bool ok = (end - at <= touched_max && syscall(SYS_madvise, at, end - at, write ? populate_write : populate_read) == 0) ||
-                    rights_by_maps(at, end, write);
+    const long touched = end - at <= touched_max ? syscall(SYS_madvise, at, end - at, write ? populate_write : populate_read) : -1;
+    const bool refused = end - at <= touched_max && refuses_pages(touched);
+    const bool ok      = touched == 0 || (!refused && rights_by_maps(at, end, write));
     errno = saved;
     return ok;
 }

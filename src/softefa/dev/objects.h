@@ -81,6 +81,7 @@ struct cq {
     std::atomic<std::uint64_t> consumed   = 0;       ///< told by engine_consumed(), any thread
     std::atomic<std::uint64_t> emptied    = 0;       ///< an empty poll showed that so much was consumed; told by engine_emptied(), any thread
     std::atomic<bool>          behind     = false;   ///< `consumed` may miss entries (CQ-5); set and cleared under the engine lock
+    std::atomic<bool>          arm_wanted = false;   ///< ENG-4: somebody found the lock taken
     std::atomic<std::uint32_t> *doorbell  = nullptr; ///< consumer index by the provider; only with a channel
     std::uint32_t              reserved   = 0;       ///< entries owed to work in progress
     std::uint32_t              overflow_head = 0, overflow_count = 0, overflow_room = 0;

@@ -2,6 +2,7 @@
 #include "softefa/fabric/registry.h"
 
 #include "softefa/fabric/private_fd.h"
+#include "softefa/fabric/private_path.h"
 #include "softefa/fabric/segment.h"
 #include "softefa/observe/names.h"
 
@@ -108,7 +109,7 @@ std::uint64_t domain_identity(const char *folder, const char *domain) noexcept
 
     struct stat about;
     if (folder[0] != '\0') {
-        (void)!mkdir(folder, 0700);
+        (void)make_private_folder(folder);
         if (stat(folder, &about) == 0) {
             hash = mix(hash, &about.st_dev, sizeof(about.st_dev));
             hash = mix(hash, &about.st_ino, sizeof(about.st_ino));
@@ -130,7 +131,7 @@ status registry::open(const char *folder, std::uint64_t instance) noexcept
     next_     = static_cast<std::uint16_t>(instance);
     if (folder[0] == '\0')
         return status::ok;
-    (void)!mkdir(folder, 0700);
+    (void)make_private_folder(folder);
     folder_ = fd_settle_private(::open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
     struct stat about;
     if (folder_ < 0 || fstat(folder_, &about) != 0)
@@ -173,7 +174,7 @@ int registry::table(unsigned device) noexcept
     if (tables_[device] < 0) {
         char name[16];
         std::snprintf(name, sizeof(name), "qpn.%u", device);
-        tables_[device] = fd_settle_private(openat(folder_, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)); // no lock is held yet
+        tables_[device] = fd_settle_private(open_private_file(folder_, name, O_RDWR)); // no lock is held yet
     }
     const int fd = tables_[device];
     pthread_mutex_unlock(&tables_lock_);
@@ -265,7 +266,7 @@ base::result<int> registry::listen() noexcept
     std::snprintf(fresh, sizeof(fresh), "%016llx.new", static_cast<unsigned long long>(instance_));
     std::snprintf(name, sizeof(name), "%016llx.sock", static_cast<unsigned long long>(instance_));
     // Bound and listening under another name first, so that a sweep never meets a socket that refuses only because it is young.
-    bool ok = bind(fd, reinterpret_cast<sockaddr *>(&address), size) == 0 && ::listen(fd, backlog) == 0;
+    bool ok = bind(fd, reinterpret_cast<sockaddr *>(&address), size) == 0 && permit(folder_, fresh, 0600) && ::listen(fd, backlog) == 0;
     if (ok)
         sweep(); // only now: the bind has shown that sockets of this folder can be reached
     ok = ok && renameat(folder_, fresh, folder_, name) == 0;

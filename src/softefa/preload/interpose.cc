@@ -172,7 +172,7 @@ template <class Stat> int fstat_result(int result, int fd, Stat *st)
     unsigned index = 0;
     // A private fd is the engine's own, which wants to see the memfd.
     if (result == 0 && uverbs::file_any_open() && S_ISREG(st->st_mode) && !uverbs::fd_is_private(fd) &&
-        uverbs::file_recognise(fd, &index)) [[unlikely]] {
+        uverbs::file_recognise(uverbs::inode_shown(st->st_dev, st->st_ino), &index)) [[unlikely]] {
         describe_node(index, st);
     }
     return result;
@@ -250,9 +250,11 @@ bool is_soft_tree(const char *path)
 /// drive the engine, unless the helper thread stands in for them.
 __attribute__((constructor)) void prepare_process()
 {
+    const int saved_errno = errno; // main begins with 0
     resolve_all();
     const settings *s = settings_get(nullptr);
     if (s == nullptr || getuid() != geteuid()) {
+        errno = saved_errno;
         return; // complaints wait until somebody looks for a device
     }
     char path[160];
@@ -266,6 +268,7 @@ __attribute__((constructor)) void prepare_process()
     if (s->direct == 0) {
         setenv("FI_EFA_USE_DATA_PATH_DIRECT", "0", 0);
     }
+    errno = saved_errno;
 }
 
 } // namespace

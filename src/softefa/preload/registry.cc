@@ -9,6 +9,8 @@
 
 #include "softefa/dev/publish.h"
 #include "softefa/fabric/private_fd.h"
+#include "softefa/fabric/private_path.h"
+#include "softefa/fabric/segment.h"
 #include "softefa/observe/names.h"
 #include "softefa/preload/report.h"
 #include "softefa/preload/sysfs_counters.h"
@@ -37,8 +39,9 @@ void close_raw(int fd) { syscall(SYS_close, fd); }
 /// REG-1: the folder, opened; -1: `error` has the line.
 int open_folder(const char *path, char *error, std::size_t error_size)
 {
-    if (mkdir(path, 0700) != 0 && errno != EEXIST) {
-        snprintf(error, error_size, "cannot make the folder %s: %s", path, strerror(errno));
+    const int made = fabric::make_private_folder(path);
+    if (made != 0 && made != ENOTDIR && made != ELOOP) { // those are said below, where it is opened
+        snprintf(error, error_size, "cannot make the folder %s: %s", path, strerror(made));
         return -1;
     }
     const int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
@@ -59,6 +62,10 @@ int open_folder(const char *path, char *error, std::size_t error_size)
 bool write_choice(int fd, const char *text)
 {
     const auto size = static_cast<ssize_t>(strlen(text));
+    if (!fabric::raw_may_write_to(choice_size)) { // beyond RLIMIT_FSIZE a write is a signal that ends the host
+        errno = EFBIG;
+        return false;
+    }
     return pwrite(fd, text, static_cast<std::size_t>(size), 0) == size && ftruncate(fd, size) == 0;
 }
 
@@ -277,7 +284,7 @@ entry enter_once(const settings &values, int *lock_fd_p, char *error, std::size_
     if (folder_fd < 0) {
         return entry::refused;
     }
-    const int fd = openat(folder_fd, "domain", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    const int fd = fabric::open_private_file(folder_fd, "domain", O_RDWR);
     if (fd < 0) {
         const bool removed = errno == ENOENT; // between the two opens
         snprintf(error, error_size, "cannot open %s/domain: %s", path, strerror(errno));

@@ -7,6 +7,8 @@
 #include "softefa/preload/sysfs_tree.h"
 
 #include "softefa/dev/device.h"
+#include "softefa/fabric/private_path.h"
+#include "softefa/fabric/segment.h"
 
 #include <cerrno>
 #include <cstdarg>
@@ -55,7 +57,7 @@ public:
     bool entry(entry_kind kind, const char *path, const char *content) override
     {
         switch (kind) {
-        case entry_kind::folder: return mkdirat(root_, path, 0755) == 0 || errno == EEXIST;
+        case entry_kind::folder: return mkdirat(root_, path, 0755) == 0 ? fabric::permit(root_, path, 0755) : errno == EEXIST;
         case entry_kind::link: return symlinkat(content, root_, path) == 0;
         case entry_kind::file: return write_file(path, content, 0444);
         case entry_kind::counter: return write_file(path, content, 0644);
@@ -71,7 +73,7 @@ private:
             return false;
         }
         const auto size = static_cast<ssize_t>(strlen(content));
-        const bool ok   = write(fd, content, static_cast<std::size_t>(size)) == size;
+        const bool ok   = fchmod(fd, mode) == 0 && write(fd, content, static_cast<std::size_t>(size)) == size;
         syscall(SYS_close, fd);
         return ok;
     }
@@ -286,7 +288,10 @@ int sysfs_build(int parent_fd, const char *name, const settings &values) noexcep
     char temporary[80];
     snprintf(temporary, sizeof(temporary), "building-%d-%s", static_cast<int>(getpid()), name);
     remove_tree(parent_fd, temporary); // of an earlier process with our number that was killed
-    if (mkdirat(parent_fd, temporary, 0700) != 0) {
+    if (!fabric::raw_may_write_to(4096)) { // a file beyond RLIMIT_FSIZE is a signal that ends the host
+        return EFBIG;
+    }
+    if (mkdirat(parent_fd, temporary, 0700) != 0 || !fabric::permit(parent_fd, temporary, 0700)) {
         return errno;
     }
     int       error = 0;

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 namespace softefa::uverbs {
@@ -73,6 +74,11 @@ bool fd_identify(int fd, inode *identity_p) noexcept
     }
     errno = saved_errno;
     return ok;
+}
+
+inode inode_shown(std::uint64_t st_dev, std::uint64_t st_ino) noexcept
+{
+    return {static_cast<std::uint64_t>(major(st_dev)) << 32 | minor(st_dev), st_ino};
 }
 
 void fd_marks_forked() noexcept

@@ -5,6 +5,8 @@
  */
 #pragma once
 
+#include <cstdint>
+
 #include "softefa/fabric/private_fd.h"
 
 namespace softefa::uverbs {
@@ -25,6 +27,8 @@ void fd_clear_mark(int fd) noexcept;
 
 /// Device and inode of the open file behind `fd`; false: not open. Not affected by our own fstat.
 bool fd_identify(int fd, inode *identity_p) noexcept;
+/// The same from st_dev and st_ino of an fstat.
+inode inode_shown(std::uint64_t st_dev, std::uint64_t st_ino) noexcept;
 
 /// In a forked child nothing is ours any more.
 void fd_marks_forked() noexcept;

@@ -33,6 +33,7 @@ constexpr std::uint64_t memory_size = std::uint64_t{16} << 30;
 open_file             files[file_count_max];
 std::atomic<unsigned> open_count{0}; ///< files that are open, closed or dead: while 0 nothing needs to be looked at
 pthread_mutex_t       file_lock   = PTHREAD_MUTEX_INITIALIZER;
+std::atomic<std::uint64_t> memory_device{0}; ///< inode::device of every memfd
 std::atomic<pid_t>    owner{0};      ///< process of the files that are open; a vfork child shares this memory but not our descriptors
 pthread_once_t        atfork_once = PTHREAD_ONCE_INIT;
 
@@ -102,6 +103,7 @@ void put(open_file &file)
     fd_close_private(file.memory_fd);
     file.memory_fd = -1;
     file.hooks     = {};
+    file.shown.store(0, std::memory_order_relaxed); // of a dead file
     open_count.fetch_sub(1, std::memory_order_relaxed);
     file.state.store(file_state::free, std::memory_order_release);
 }
@@ -118,6 +120,7 @@ void close_file(int fd)
     for (auto &file : files) {
         if (file.app_fd == fd && file.identity == identity && file.state.load(std::memory_order_relaxed) == file_state::open) {
             file.state.store(file_state::closed, std::memory_order_relaxed);
+            file.shown.store(0, std::memory_order_relaxed);
             closing = &file;
         }
     }
@@ -155,13 +158,15 @@ int file_open(unsigned index, int flags) noexcept
         file->identity     = identity;
         file->app_fd       = fd;
         file->memory_fd    = memory_fd;
-        file->device_index = index;
+        file->device_index.store(index, std::memory_order_relaxed);
         file->hooks        = {};
         file->context.store(0, std::memory_order_relaxed);
         file->references.store(1, std::memory_order_relaxed);
         owner.store(getpid(), std::memory_order_relaxed);
         open_count.fetch_add(1, std::memory_order_relaxed);
         file->state.store(file_state::open, std::memory_order_release);
+        memory_device.store(identity.device, std::memory_order_relaxed);
+        file->shown.store(identity.number, std::memory_order_release);
         fd_mark_handed_out(fd);
     }
     pthread_mutex_unlock(&file_lock);
@@ -175,19 +180,23 @@ int file_open(unsigned index, int flags) noexcept
 
 bool file_any_open() noexcept { return open_count.load(std::memory_order_relaxed) != 0; }
 
-bool file_recognise(int fd, unsigned *index_p) noexcept
+bool file_recognise(const inode &identity, unsigned *index_p) noexcept
 {
-    inode identity;
-    if (!file_any_open() || !fd_identify(fd, &identity)) {
+    if (identity.number == 0 || identity.device != memory_device.load(std::memory_order_relaxed)) {
         return false;
     }
-    pthread_mutex_lock(&file_lock);
-    const open_file *file = find(identity);
-    if (file != nullptr) {
-        *index_p = file->device_index;
+    for (const auto &file : files) {
+        if (file.shown.load(std::memory_order_acquire) != identity.number) {
+            continue;
+        }
+        const unsigned index = file.device_index.load(std::memory_order_relaxed);
+        std::atomic_thread_fence(std::memory_order_acquire);
+        if (file.shown.load(std::memory_order_relaxed) == identity.number) { // the slot was not given to another file meanwhile
+            *index_p = index;
+            return true;
+        }
     }
-    pthread_mutex_unlock(&file_lock);
-    return file != nullptr;
+    return false;
 }
 
 bool file_ioctl(int fd, void *argument, int *error_p) noexcept

@@ -8,6 +8,7 @@
  *   FIL-1  a command in progress keeps its file alive; the last of close and commands tears down.
  *   FIL-2  the device's context is closed before the memory and the pipes that it uses.
  *   FIL-3  in a forked child every file of the parent is dead: commands get EIO, nothing is freed.
+ *   FIL-4  file_recognise() takes no lock and makes no system call: it is behind every fstat of the process, also in signal handlers.
  */
 #pragma once
 
@@ -40,9 +41,10 @@ struct open_file {
     std::atomic<file_state>    state{file_state::free};
     std::atomic<std::uint32_t> references{0}; ///< 1 while open, 1 for each command in progress
     inode                      identity;
+    std::atomic<std::uint64_t> shown{0};          ///< FIL-4: inode number while an fstat of the memfd shows a device; 0: no more
     int                        app_fd       = -1; ///< number that open() returned
     int                        memory_fd    = -1; ///< our own duplicate of the memfd
-    unsigned                   device_index = 0;
+    std::atomic<unsigned>      device_index{0};
     std::atomic<dev::handle>   context{0};        ///< 0 before GET_CONTEXT
     context_hooks              hooks;
 };
@@ -61,8 +63,8 @@ struct channel {
 /// open(2) of device `index`: an fd, or -errno. `flags` as for open.
 int file_open(unsigned index, int flags) noexcept;
 
-/// True if `fd` is a device of ours; *index_p gets its number.
-bool file_recognise(int fd, unsigned *index_p) noexcept;
+/// True if that is a device of ours; *index_p gets its number. FIL-4.
+bool file_recognise(const inode &identity, unsigned *index_p) noexcept;
 bool file_any_open() noexcept;
 /// The same, and they are of this process: a vfork child shares the memory but not the descriptors.
 bool file_any_of_process() noexcept;

@@ -178,7 +178,7 @@ bool belongs_to(const open_file &file, std::uint64_t context)
         !read_field(context, offsetof(ibv_context, device), &device) || device == 0 || !read_field(device, offsetof(ibv_device, name), &name)) {
         return false;
     }
-    std::snprintf(ours, sizeof(ours), "efa_%u", file.device_index);
+    std::snprintf(ours, sizeof(ours), "efa_%u", file.device_index.load(std::memory_order_relaxed));
     return std::strncmp(name, ours, sizeof(name)) == 0;
 }
 

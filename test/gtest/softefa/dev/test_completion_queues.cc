@@ -159,6 +159,49 @@ TEST_F(completion_queues, event_is_written_once_per_arm_and_never_lost)
     close(pipe_fds[1]);
 }
 
+TEST_F(completion_queues, arming_while_the_lock_is_taken_waits_for_nobody_and_is_not_lost)
+{
+    int pipe_fds[2];
+    ASSERT_EQ(pipe2(pipe_fds, O_CLOEXEC | O_NONBLOCK), 0);
+    {
+        endpoint   e(4096);
+        cq_request r;
+        r.event_fd = pipe_fds[1];
+        auto       cq = e.at.cq(16, r);
+        queue_pair q;
+        ASSERT_TRUE(q.open(e.at, e.pd, cq.h, cq.h));
+        q.connect();
+        for (bool waits_already : {false, true}) {
+            const auto before = counted().completions;
+            auto       message = [&] {
+                q.post_recv(1, {e.slice(0, 64)});
+                q.post(q.send_inline(2, e.ah, q.qpn, "armed in a handler"));
+                return until([&] { engine_poll(cq.h); return counted().completions >= before + 2; });
+            };
+            if (waits_already) {
+                ASSERT_TRUE(message());
+            }
+            {
+                const engine_guard interrupted; // the handler runs on the thread that polls
+                engine_arm(cq.h);
+            }
+            if (!waits_already) {
+                ASSERT_TRUE(message());
+            }
+            pollfd        p{pipe_fds[0], POLLIN, 0};
+            std::uint64_t record = 0;
+            ASSERT_EQ(::poll(&p, 1, static_cast<int>(generous_ms)), 1);
+            EXPECT_EQ(read(pipe_fds[0], &record, 8), 8);
+            EXPECT_LT(read(pipe_fds[0], &record, 8), 0) << "one per arm";
+            ASSERT_TRUE(cq.wait() && cq.wait());
+        }
+        EXPECT_EQ(qp_destroy(q.h), status::ok);
+        EXPECT_EQ(cq_destroy(cq.h, nullptr), status::ok);
+    }
+    close(pipe_fds[0]);
+    close(pipe_fds[1]);
+}
+
 TEST_F(completion_queues, events_reported_at_the_end_are_those_that_were_written)
 {
     int pipe_fds[2];

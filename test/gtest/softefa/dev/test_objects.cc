@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <set>
+#include <sys/mman.h>
 #include <sys/resource.h>
 
 namespace {
@@ -94,6 +95,25 @@ TEST_F(objects, limits_are_enforced)
     }
     queue_pair q;
     EXPECT_FALSE(q.open(p, pd, cq.h, cq.h));
+}
+
+TEST_F(objects, memory_behind_the_end_of_its_file_cannot_be_registered)
+{
+    endpoint  e(4096);
+    const int file = memfd_create("short", MFD_CLOEXEC);
+    for (std::uint64_t size : {std::uint64_t{8192}, std::uint64_t{1} << 20}) { // touched, and looked up in the list of mappings
+        void *memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+        ASSERT_NE(memory, MAP_FAILED);
+        const auto at = reinterpret_cast<std::uint64_t>(memory);
+        for (std::uint64_t length : {std::uint64_t{100}, size - 4096, size}) {
+            ASSERT_EQ(ftruncate(file, static_cast<off_t>(length)), 0);
+            const bool whole = length == size;
+            EXPECT_EQ(mr_register(e.pd, at, size, at, local_write).error(), whole ? status::ok : status::bad_address) << size << " " << length;
+            EXPECT_EQ(mr_register(e.pd, at, size, at, 0).error(), whole ? status::ok : status::bad_address) << "only to send from";
+        }
+        munmap(memory, size);
+    }
+    close(file);
 }
 
 TEST_F(objects, bad_requests_change_nothing)

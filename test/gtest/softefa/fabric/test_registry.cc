@@ -48,6 +48,30 @@ TEST_F(registry_test, the_lowest_free_number_comes_back_at_once_on_request)
     EXPECT_EQ(*again, *first);
 }
 
+TEST_F(registry_test, a_umask_that_takes_rights_from_the_owner_changes_nothing)
+{
+    const mode_t before = umask(0777);
+    registry     r, other;
+    const auto   opened   = r.open(folder.c_str(), 1);
+    auto         claimed  = r.claim(0, own, 255, low_used);
+    auto         listener = r.listen();
+    umask(before);
+    ASSERT_EQ(opened, base::status::ok);
+    ASSERT_TRUE(claimed && listener);
+    struct stat about;
+    for (const char *name : {"0000000000000001.sock", "qpn.0"}) {
+        ASSERT_EQ(stat((folder + "/" + name).c_str(), &about), 0) << name;
+        EXPECT_EQ(about.st_mode & 0777, 0600u) << name;
+    }
+    ASSERT_EQ(other.open(folder.c_str(), 2), base::status::ok);
+    EXPECT_TRUE(static_cast<bool>(other.owner(0, *claimed))) << "the table can be opened";
+    auto connection = other.connect(1);
+    EXPECT_TRUE(static_cast<bool>(connection));
+    if (connection)
+        close(*connection);
+    close(*listener);
+}
+
 TEST_F(registry_test, out_of_descriptors_says_nothing_about_an_owner)
 {
     registry r;

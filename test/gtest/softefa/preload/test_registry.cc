@@ -11,7 +11,9 @@
 #include <fcntl.h>
 #include <string>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 namespace softefa::preload {
@@ -64,6 +66,55 @@ TEST_F(registry, enter_builds_a_private_tree)
     EXPECT_STREQ("/efa", strrchr(driver, '/'));
     free(driver);
     close(fd);
+}
+
+TEST_F(registry, enter_whatever_the_umask)
+{
+    for (const mode_t mask : {0177, 0377, 0777}) {
+        const mode_t before = umask(mask);
+        int          fd = -1, second = -1;
+        const bool   entered = enter(values, &fd);
+        umask(before);
+        ASSERT_TRUE(entered) << error;
+        EXPECT_TRUE(enter(values, &second)) << error << ": by a process with another umask";
+        struct stat st;
+        ASSERT_EQ(0, stat(values.registry_dir.c_str(), &st));
+        EXPECT_EQ(0700u, st.st_mode & 0777);
+        for (const char *path : {"softefa-sysfs/class", "softefa-sysfs/devices/pci0000:00"}) {
+            ASSERT_EQ(0, stat((values.registry_dir + "/" + path).c_str(), &st)) << path;
+            EXPECT_EQ(0755u, st.st_mode & 0777) << path;
+        }
+        ASSERT_EQ(0, stat((values.registry_dir + "/softefa-sysfs/class/infiniband_verbs/abi_version").c_str(), &st));
+        EXPECT_EQ(0444u, st.st_mode & 0777);
+        ASSERT_EQ(0, stat((values.registry_dir + "/domain").c_str(), &st));
+        EXPECT_EQ(0600u, st.st_mode & 0777);
+        close(fd);
+        close(second);
+        remove_tree(AT_FDCWD, values.registry_dir.c_str());
+    }
+}
+
+TEST_F(registry, enter_a_folder_that_an_umask_made_unusable)
+{
+    ASSERT_EQ(0, mkdir(values.registry_dir.c_str(), 0600));
+    int fd = -1;
+    EXPECT_TRUE(enter(values, &fd)) << error;
+    close(fd);
+}
+
+TEST_F(registry, enter_under_a_file_size_limit_is_refused_and_ends_nobody)
+{
+    const pid_t child = fork();
+    if (child == 0) {
+        const rlimit none{0, 0};
+        int          fd = -1;
+        setrlimit(RLIMIT_FSIZE, &none);
+        _exit(enter(values, &fd) ? 1 : strstr(error, strerror(EFBIG)) == nullptr ? 2 : 0);
+    }
+    int status = -1;
+    ASSERT_EQ(child, waitpid(child, &status, 0));
+    EXPECT_TRUE(WIFEXITED(status)) << "signal " << WTERMSIG(status);
+    EXPECT_EQ(0, WEXITSTATUS(status));
 }
 
 TEST_F(registry, enter_second_process_with_same_wish_shares_the_tree)

@@ -3,10 +3,14 @@
 
 #include "softefa/uverbs/fd_marks.h"
 
+#include <atomic>
+#include <csignal>
 #include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <set>
+#include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 
 namespace softefa::uverbs {
@@ -25,6 +29,13 @@ std::set<int> open_fds()
     return fds;
 }
 
+/// As fstat sees it.
+bool shown_as_device(int fd, unsigned *index_p)
+{
+    struct stat st;
+    return fstat(fd, &st) == 0 && file_recognise(inode_shown(st.st_dev, st.st_ino), index_p);
+}
+
 TEST(uverbs_file, ioctl_on_other_files_is_not_ours)
 {
     uverbs_client client;
@@ -39,9 +50,36 @@ TEST(uverbs_file, duplicate_of_the_fd_is_the_same_file)
     uverbs_client client;
     const int     copy = dup(client.fd());
     unsigned      index = 99;
-    EXPECT_TRUE(file_recognise(copy, &index));
+    EXPECT_TRUE(shown_as_device(copy, &index));
     EXPECT_EQ(0u, index);
     ::close(copy);
+}
+
+std::atomic<unsigned> looks{0};
+int                   looked_at = -1;
+
+TEST(uverbs_file, fstat_in_a_signal_handler_waits_for_nobody)
+{
+    uverbs_client client;
+    looked_at = client.fd();
+    looks     = 0;
+    struct sigaction handler{}, before{};
+    handler.sa_handler = [](int) {
+        unsigned index = 99;
+        if (shown_as_device(looked_at, &index)) {
+            looks.fetch_add(1, std::memory_order_relaxed);
+        }
+    };
+    ASSERT_EQ(0, sigaction(SIGALRM, &handler, &before));
+    const itimerval often{{0, 50}, {0, 50}}, never{};
+    ASSERT_EQ(0, setitimer(ITIMER_REAL, &often, nullptr));
+    int error = 0;
+    while (looks.load(std::memory_order_relaxed) < 5000) { // a handler that meets a lock in these commands never returns
+        file_ioctl(client.fd(), nullptr, &error);
+        file_ioctl(0, nullptr, &error);
+    }
+    setitimer(ITIMER_REAL, &never, nullptr);
+    sigaction(SIGALRM, &before, nullptr);
 }
 
 TEST(uverbs_file, number_reused_by_another_file_is_not_taken_for_ours)
@@ -51,7 +89,7 @@ TEST(uverbs_file, number_reused_by_another_file_is_not_taken_for_ours)
     const int     other  = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
     ASSERT_EQ(number, dup2(other, number)); // the device's fd is gone without a close that we could see
     unsigned index = 99;
-    EXPECT_FALSE(file_recognise(number, &index));
+    EXPECT_FALSE(shown_as_device(number, &index));
     int error = 0;
     EXPECT_FALSE(file_ioctl(number, nullptr, &error));
     EXPECT_EQ(close_verdict::pass, file_closing(number));
@@ -151,7 +189,7 @@ TEST(uverbs_file, vfork_child_that_closes_leaves_the_parents_device_alone)
     int status = -1;
     ASSERT_EQ(child, waitpid(child, &status, 0));
     unsigned index = 99;
-    EXPECT_TRUE(file_recognise(client.fd(), &index));
+    EXPECT_TRUE(shown_as_device(client.fd(), &index));
     EXPECT_EQ(0, client.dealloc_pd(pd));
 }
 

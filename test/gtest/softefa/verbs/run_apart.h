@@ -10,6 +10,8 @@
 
 namespace verbs {
 
+extern int errno_at_start; ///< as main found it
+
 inline int wait_for(pid_t child)
 {
     int status = -1;

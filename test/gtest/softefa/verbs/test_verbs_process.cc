@@ -29,6 +29,22 @@ int exchange(endpoint &e)
     return first && second && first->status == IBV_WC_SUCCESS && second->status == IBV_WC_SUCCESS ? 0 : 2;
 }
 
+TEST(verbs_process, DISABLED_main_begins_without_an_errno) { EXPECT_EQ(0, errno_at_start); }
+
+TEST(verbs_process, main_begins_without_an_errno)
+{
+    const pid_t child = fork();
+    if (child == 0) {
+        unsetenv("SOFTEFA_REGISTRY_DIR");
+        unsetenv("SYSFS_PATH");
+        setenv("XDG_RUNTIME_DIR", "/nonexistent", 1); // where the folder is looked for, before main
+        execl("/proc/self/exe", "verbs", "--gtest_also_run_disabled_tests", "--gtest_filter=verbs_process.DISABLED_main_begins_without_an_errno",
+              "--gtest_output=", nullptr);
+        _exit(127);
+    }
+    EXPECT_EQ(0, wait_for(child));
+}
+
 TEST(verbs_process, forked_child_opens_a_device_of_its_own_and_the_parent_goes_on)
 {
     auto     context = open_device();

@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <dlfcn.h>
@@ -14,6 +15,10 @@
 #include <string>
 #include <sys/wait.h>
 #include <unistd.h>
+
+namespace verbs {
+int errno_at_start = -1;
+}
 
 namespace {
 
@@ -70,6 +75,7 @@ int run_preloaded(char **argv)
 
 int main(int argc, char **argv)
 {
+    verbs::errno_at_start = errno;
     if (dlsym(RTLD_DEFAULT, "softefa_settings_check") == nullptr) {
         if (getenv("VERBS_TEST_PRELOADED") != nullptr) {
             fprintf(stderr, "%s cannot be preloaded\n", SOFTEFA_LIBRARY);
