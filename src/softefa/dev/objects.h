@@ -117,7 +117,7 @@ enum class op_state : std::uint8_t {
     parked,    ///< waits for its destination to be found (engine.parked)
     queued,    ///< waits for room towards its peer (a list of its link)
     in_flight, ///< the peer has it; ends by an acknowledgement, read data, or the peer's end
-    rnr_wait,  ///< the peer had no receive; waits for its deadline (engine.rnr)
+    rnr_wait,  ///< the peer had no receive; waits for its deadline (engine.rnr), and ends with the peer
     granted,   ///< a read that the engine copies by itself (a list of its link)
     held,      ///< not sent: delayed on request or on the modelled wire (engine.held)
     landed,    ///< answered with success: the completion is on the modelled way back (engine.held)

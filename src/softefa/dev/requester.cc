@@ -291,8 +291,7 @@ void retry_after_rnr(op &o) noexcept
     if (o.rnr_count != 0xff)
         ++o.rnr_count;
     ++counters_of(q.device).rnr_retries;
-    o.state       = op_state::rnr_wait;
-    o.to          = nullptr;
+    o.state       = op_state::rnr_wait; // `to` stays: if that process ends, the next owner of the QPN is not the one that was meant
     o.deadline_ns = base::clock_now_ns() + e.rnr_pause_ns;
     e.rnr.push(o);
 }
