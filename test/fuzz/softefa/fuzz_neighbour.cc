@@ -1,7 +1,7 @@
 /* A process of the same user that scribbles over the memory that it shares with us: positions, commit words, headers, lengths, acknowledgements.
  *
- * The peer's segment belongs to this program, which writes what it likes; the engine has it as link 1. Must hold: no byte outside of what is
- * registered changes, work to that peer and to others ends, and the process itself goes on working.
+ * The peer's segment belongs to this program, which writes what it likes; the engine has it as link 1, and copies from its memory by address.
+ * Must hold: no byte outside of what is registered changes, work to that peer and to others ends, and the process itself goes on working.
  */
 #include "script.h"
 
@@ -60,6 +60,8 @@ struct world {
         engine_state      &s = engine();
         s.links[1]   = &l;
         s.link_count = 2;
+        s.single_copy_min = 1; // its memory can be read: it is ours, and what stands for its identity is what the channel knows
+        l.reader = {getpid(), -1, reinterpret_cast<std::uint64_t>(&c.instance), true};
         s.routes[0][theirs] = 2;
     }
     void close_link()
@@ -90,6 +92,8 @@ void put_record(fuzz::script &s)
     std::uint8_t *ring = w->scribbled.base + fabric::data_ring_offset;
     wire::header  h;
     h.kind       = static_cast<wire::pdu_kind>((s.u8() & 15) != 0 ? 1 + s.u8() % 4 : s.u8());
+    if ((s.u8() & 7) == 0)
+        h.kind = wire::pdu_kind::read_grant;
     h.flags      = s.u8();
     h.src_qpn    = theirs;
     h.dst_qpn    = (s.u8() & 7) != 0 ? w->e.qp.qpn : s.u16();
@@ -108,12 +112,26 @@ void put_record(fuzz::script &s)
                .pack();
     if ((s.u8() & 15) == 0)
         h.op = s.u64();
+    // Memory of its own that it lends, or says so: the whole address space of this process is there to be read.
+    wire::window lent;
+    lent.address = (s.u8() & 3) != 0 ? start : s.edge();
+    lent.epoch   = (s.u8() & 1) != 0 ? 0 : s.edge();
+    lent.length  = (s.u8() & 3) != 0 ? s.u16() % 5000u : static_cast<std::uint32_t>(s.edge());
+    lent.slot    = (s.u8() & 1) != 0 ? s.u8() : static_cast<std::uint32_t>(s.edge());
+    const bool by_address = h.kind == wire::pdu_kind::read_grant || (h.kind == wire::pdu_kind::write && (h.flags & wire::flag_by_address) != 0);
+    if (by_address && (s.u8() & 7) != 0) {
+        h.payload_size = sizeof(lent);
+        if ((s.u8() & 1) != 0)
+            h.length = lent.length;
+    }
     const std::size_t tail = fabric::data_ring_size - w->data_at % fabric::data_ring_size;
     if ((s.u8() & 31) == 0) {
         h.kind         = wire::pdu_kind::pad;
         h.payload_size = static_cast<std::uint32_t>(tail - sizeof(h));
     }
     std::memcpy(ring + w->data_at % fabric::data_ring_size + 4, reinterpret_cast<std::uint8_t *>(&h) + 4, std::min(tail, sizeof(h)) - 4);
+    if (by_address && tail >= sizeof(h) + sizeof(lent))
+        std::memcpy(ring + w->data_at % fabric::data_ring_size + sizeof(h), &lent, sizeof(lent));
     const std::uint64_t next = w->data_at + fabric::record_size(h.payload_size);
     if (h.payload_size < fabric::record_payload_max)
         fabric::commit_word(ring + next % fabric::data_ring_size / 64 * 64).store(0);

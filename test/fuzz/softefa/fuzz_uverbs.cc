@@ -34,6 +34,7 @@ int                   fd = -1;
 int                   keeper = -1; ///< another open device: without one each input would start and end the whole fabric
 unsigned              age;
 constexpr unsigned    keeper_life = 64; ///< inputs
+std::uint64_t         pairs; ///< inputs that ran as two threads, printed at the end
 
 /// What the commands of all threads have returned so far.
 struct {
@@ -334,6 +335,7 @@ extern "C" int LLVMFuzzerInitialize(int *, char ***)
     arena = static_cast<std::uint8_t *>(mmap(nullptr, 3 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
     fuzz::must(mprotect(arena + page, page, PROT_READ) == 0 && mprotect(arena + 2 * page, page, PROT_NONE) == 0, "an arena");
     fuzz::count_at_exit("commands");
+    std::atexit([] { std::fprintf(stderr, "fuzz: %llu inputs by two threads\n", static_cast<unsigned long long>(pairs)); });
     std::atexit([] { fuzz::must(std::system((std::string("rm -rf ") + folder).c_str()) == 0, "clean"); });
     return 0;
 }
@@ -341,7 +343,8 @@ extern "C" int LLVMFuzzerInitialize(int *, char ***)
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size)
 {
     open_device();
-    if (size > 8 && data[0] == 0x55) { // two threads, one file
+    if (size > 8 && (data[0] & 3) == 1) { // two threads, one file
+        ++pairs;
         std::thread other([&] {
             for (fuzz::script s(data + size / 2, size - size / 2); s.more();)
                 step(s);
