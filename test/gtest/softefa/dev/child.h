@@ -16,7 +16,7 @@ namespace nic {
 
 /// What two endpoints tell each other out of band.
 struct address {
-    std::uint16_t qpn = 0;
+    std::uint16_t qpn = 0, unused = 0; ///< no byte of it is left to chance
     std::uint32_t rkey = 0;
     std::uint64_t memory = 0;
 };
@@ -110,7 +110,7 @@ inline bool helper_sleeps()
     return !failed;
 }
 
-inline address address_of(const endpoint &e) { return {e.qp.qpn, e.rkey, reinterpret_cast<std::uint64_t>(e.memory.data())}; }
+inline address address_of(const endpoint &e) { return {e.qp.qpn, 0, e.rkey, reinterpret_cast<std::uint64_t>(e.memory.data())}; }
 
 inline bool until(const std::function<bool()> &condition, unsigned milliseconds = generous_ms)
 {

@@ -23,6 +23,10 @@
 #include <unistd.h>
 #include <vector>
 
+#ifdef __SANITIZE_THREAD__
+#include <sanitizer/tsan_interface.h>
+#endif
+
 namespace nic {
 
 using namespace softefa::dev;
@@ -37,6 +41,21 @@ inline device_counters counted(unsigned device = 0)
 {
     const engine_guard guard;
     return *device_counters_get(device);
+}
+
+/* A program and the device meet in memory that each maps for itself. ThreadSanitizer goes by addresses, and sees no connection between a store
+ * of the one and a load of the other: it is told that the program's load, or store, was one of the device's word. */
+inline void loaded_from([[maybe_unused]] void *word_of_device)
+{
+#ifdef __SANITIZE_THREAD__
+    __tsan_acquire(word_of_device);
+#endif
+}
+inline void will_store_to([[maybe_unused]] void *word_of_device)
+{
+#ifdef __SANITIZE_THREAD__
+    __tsan_release(word_of_device);
+#endif
 }
 
 struct cqe {
@@ -58,6 +77,7 @@ public:
     volatile std::uint8_t *ring = nullptr;
     std::uint32_t         *doorbell = nullptr;
     std::uint64_t          consumer = 0;
+    cq                    *of_device = nullptr; ///< the same queue
 
     /// One entry, if there is one. Does not run the engine.
     std::optional<cqe> take()
@@ -66,6 +86,8 @@ public:
         const std::uint8_t     phase = ((consumer / entries) & 1) == 0 ? 1 : 0;
         if ((__atomic_load_n(at + 3, __ATOMIC_ACQUIRE) & 1) != phase)
             return std::nullopt;
+        if (of_device != nullptr)
+            loaded_from(of_device->ring + (consumer % entries) * stride);
         std::uint8_t b[32] = {};
         for (unsigned i = 0; i < stride; ++i)
             b[i] = at[i];
@@ -153,7 +175,8 @@ public:
         auto reply  = cq_create(context, request);
         if (!reply)
             return v;
-        v.h        = reply->cq;
+        v.h         = reply->cq;
+        v.of_device = objects().cqs.find(v.h);
         v.entries  = entries;
         v.stride   = request.entry_size;
         v.ring     = map(reply->ring);
@@ -177,6 +200,7 @@ public:
     std::uint32_t              sq_entries = 0, rq_entries = 0, wqe_size = 64;
     std::uint16_t              sq_posted = 0, rq_posted = 0;
     softefa::dev::qp_type      type = softefa::dev::qp_type::srd;
+    softefa::dev::qp          *of_device = nullptr; ///< the same queue pair
 
     bool open(port &p, handle pd, handle send_cq, handle recv_cq, qp_request r = {})
     {
@@ -195,6 +219,7 @@ public:
             return false;
         type       = r.type;
         h          = reply->qp;
+        of_device  = objects().qps.find(h);
         qpn        = reply->qpn;
         sq_entries = r.max_send_wr;
         wqe_size   = r.sq_ring_size / r.max_send_wr;
@@ -245,8 +270,11 @@ public:
             std::memcpy(rq + (rq_posted % rq_entries) * 16, d, 16);
             ++rq_posted;
         }
-        if (ring)
+        if (ring) {
+            if (of_device != nullptr)
+                will_store_to(of_device->rq_doorbell);
             __atomic_store_n(rq_db, rq_posted, __ATOMIC_RELEASE);
+        }
     }
 
     struct wqe {
@@ -272,6 +300,8 @@ public:
     }
     void ring()
     {
+        if (of_device != nullptr)
+            will_store_to(of_device->sq_doorbell);
         __atomic_store_n(sq_db, sq_posted, __ATOMIC_RELEASE);
         engine_posted(h);
     }

@@ -380,7 +380,7 @@ TEST_F(processes, work_for_a_stopped_process_does_not_hide_that_for_others)
             if (!q.open(first.at, first.pd, first.scq.h, first.rcq.h, r))
                 return 3;
             q.connect();
-            if (!io.put(address{q.qpn, 0, 0}))
+            if (!io.put(address{q.qpn, 0, 0, 0}))
                 return 4;
         }
         std::string text;

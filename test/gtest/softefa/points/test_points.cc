@@ -291,7 +291,7 @@ protected:
 
 TEST_F(stopped_copies, read_that_was_not_disturbed_succeeds)
 {
-    const std::uint64_t before = device_counters_get(0)->served_read_bytes;
+    const std::uint64_t before = counted().served_read_bytes;
     child    other(reader);
     endpoint e(bytes);
     address  peer;
@@ -302,7 +302,7 @@ TEST_F(stopped_copies, read_that_was_not_disturbed_succeeds)
     EXPECT_TRUE(other.end.wait_word(0));
     EXPECT_TRUE(other.end.wait_word(size)) << "bytes as they were";
     EXPECT_EQ(other.reap(), 0);
-    EXPECT_EQ(device_counters_get(0)->served_read_bytes - before, size);
+    EXPECT_EQ(counted().served_read_bytes - before, size);
 }
 
 TEST_F(stopped_copies, deregistration_neither_waits_for_a_reader_nor_lets_it_succeed)
@@ -352,7 +352,7 @@ TEST_P(stopped_targets, what_was_taken_back_is_never_delivered)
     ASSERT_TRUE(peer_copies_from_us(e, peer));
     e.qp.post(queue_pair::with_imm(e.qp.rdma(2, 1, e.ah, peer.qpn, e.slice(1, size), peer.memory + 5, peer.rkey), 77));
     wait_stopped(other);
-    const std::uint64_t stale_before = device_counters_get(0)->drop_stale;
+    const std::uint64_t stale_before = counted().drop_stale;
     switch (GetParam()) {
     case taken_back::by_nothing: break;
     case taken_back::by_deregistration: EXPECT_EQ(mr_deregister(e.mr), base::status::ok); break;
@@ -368,7 +368,7 @@ TEST_P(stopped_targets, what_was_taken_back_is_never_delivered)
     } else {
         ASSERT_TRUE(until([&] { // its answer to the dead operation
             e.scq.poll();
-            return device_counters_get(0)->drop_stale != stale_before;
+            return counted().drop_stale != stale_before;
         }));
         EXPECT_FALSE(e.scq.poll());
     }
@@ -402,10 +402,10 @@ TEST_F(stopped_copies, stopped_initiator_is_copied_from)
     });
     endpoint            e(bytes);
     address             peer;
-    const std::uint64_t served_before = device_counters_get(0)->served_write_ops;
+    const std::uint64_t served_before = counted().served_write_ops;
     ASSERT_TRUE(other.end.swap(address_of(e), &peer));
     wait_stopped(other);
-    ASSERT_TRUE(until([&] { e.rcq.poll(); return device_counters_get(0)->served_write_ops != served_before; }));
+    ASSERT_TRUE(until([&] { e.rcq.poll(); return counted().served_write_ops != served_before; }));
     EXPECT_EQ(std::count(e.memory.begin(), e.memory.begin() + size, lent), size);
     EXPECT_EQ(std::count(e.memory.begin() + size, e.memory.end(), lent), 0);
     other.kill(SIGCONT);
