@@ -214,8 +214,14 @@ int plain_close_range(unsigned first, unsigned last, int flags)
 /// membership in the domain is there before the first device is opened and after the last one was closed.
 int careful_close_range(unsigned first, unsigned last, int flags)
 {
+    // A call that the kernel refuses closes nothing, so it is asked first, about numbers that nobody has.
+    if (const int result = plain_close_range(~0u, ~0u, flags); result != 0) {
+        return result;
+    }
+    const bool unshared = (flags & static_cast<int>(CLOSE_RANGE_UNSHARE)) != 0; // done, and the other threads keep what is closed here
+    flags &= ~static_cast<int>(CLOSE_RANGE_UNSHARE);
     const int marked = static_cast<int>(std::min<unsigned>(last, uverbs::fd_mark_max - 1));
-    for (int fd = uverbs::fd_next_handed_out(static_cast<int>(std::min<unsigned>(first, uverbs::fd_mark_max)), marked); fd >= 0;
+    for (int fd = uverbs::fd_next_handed_out(static_cast<int>(std::min<unsigned>(first, uverbs::fd_mark_max)), marked); fd >= 0 && !unshared;
          fd     = uverbs::fd_next_handed_out(fd + 1, marked)) {
         (void)uverbs::file_closing(fd);
     }
@@ -227,7 +233,6 @@ int careful_close_range(unsigned first, unsigned last, int flags)
             if (result != 0) {
                 return result;
             }
-            flags &= ~static_cast<int>(CLOSE_RANGE_UNSHARE); // done by the first one
         }
         if (kept < 0) {
             break;
@@ -439,7 +444,7 @@ SOFTEFA_EXPORT void closefrom(int first) noexcept
             return;
         }
         for (int fd = static_cast<int>(from); fd < softefa::uverbs::fd_mark_max; ++fd) { // before Linux 5.9
-            if (!softefa::fabric::fd_is_private(fd)) {
+            if (softefa::uverbs::file_closing(fd) == softefa::uverbs::close_verdict::pass) {
                 syscall(SYS_close, fd);
             }
         }

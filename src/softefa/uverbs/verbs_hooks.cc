@@ -156,15 +156,20 @@ template <class T> bool write_field(std::uint64_t base, std::size_t offset, T va
     return copy_to_user(base + offset, &value, sizeof(T));
 }
 
-/// Replaces one function pointer; *original_p keeps the provider's. False: unreadable, absent, or wrapped already.
+/// Replaces one function pointer; *original_p keeps the provider's. False: unreadable, absent, or wrapped already: once for each table, since what
+/// stands there later may be a tool's wrapper around ours.
 template <class F> bool wrap(std::uint64_t base, std::size_t offset, F wrapper, F *original_p)
 {
     F current = nullptr;
-    if (!read_field(base, offset, &current) || current == nullptr || current == wrapper) {
+    if (*original_p != nullptr || !read_field(base, offset, &current) || current == nullptr || current == wrapper) {
         return false;
     }
     *original_p = current; // before the wrapper can be called
-    return write_field(base, offset, wrapper);
+    if (write_field(base, offset, wrapper)) {
+        return true;
+    }
+    *original_p = nullptr;
+    return false;
 }
 
 /// HOOK-1. A small number stands in much memory, so a handle that points anywhere could pass for one that points to a context of ours.

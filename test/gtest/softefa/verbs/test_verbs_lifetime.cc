@@ -203,6 +203,63 @@ TEST(verbs_lifetime, poll_that_finds_a_completion_of_nobody_does_not_say_empty)
     }
 }
 
+int (*poll_below)(ibv_cq *, int, ibv_wc *) = nullptr;
+unsigned polls_seen = 0, polls_nested = 0;
+
+/// What a profiler puts in front of the context's operation.
+int watched_poll(ibv_cq *cq, int count, ibv_wc *wc)
+{
+    static unsigned depth = 0;
+    ++polls_seen;
+    if (depth != 0) {
+        ++polls_nested;
+        return -1;
+    }
+    ++depth;
+    const int polled = poll_below(cq, count, wc);
+    --depth;
+    return polled;
+}
+
+TEST(verbs_lifetime, operation_that_a_profiler_replaced_is_not_taken_for_the_providers)
+{
+    auto     context = open_device();
+    endpoint first(context.get(), {});
+    ASSERT_TRUE(first.ok());
+    poll_below            = context->ops.poll_cq;
+    context->ops.poll_cq  = watched_poll;
+    polls_seen = polls_nested = 0;
+    endpoint second(context.get(), {}); // its queues are looked at once more
+    ASSERT_TRUE(second.ok());
+    for (endpoint *e : {&first, &second}) {
+        const unsigned before = polls_seen;
+        ibv_wc         wc;
+        EXPECT_EQ(0, ibv_poll_cq(e->cq(), 1, &wc));
+        EXPECT_EQ(before + 1, polls_seen);
+        ASSERT_EQ(0u, polls_nested) << "the wrapper below calls the one above";
+    }
+    context->ops.poll_cq = poll_below;
+}
+
+int (*complete_below)(ibv_qp_ex *) = nullptr;
+int watched_complete(ibv_qp_ex *qp) { return complete_below(qp); }
+
+/// The queue pair's own: installed at the first change of its state, and looked at with each later one.
+TEST(verbs_lifetime, completion_of_a_batch_that_a_profiler_replaced_is_not_taken_for_the_providers)
+{
+    auto     context = open_device();
+    endpoint e(context.get(), {});
+    ASSERT_TRUE(e.ok());
+    ibv_qp_ex *qp   = ibv_qp_to_qp_ex(e.qp());
+    complete_below  = qp->wr_complete;
+    qp->wr_complete = watched_complete;
+    ibv_qp_attr error{};
+    error.qp_state = IBV_QPS_ERR;
+    ASSERT_EQ(0, ibv_modify_qp(e.qp(), &error, IBV_QP_STATE));
+    EXPECT_EQ(&watched_complete, qp->wr_complete);
+    qp->wr_complete = complete_below;
+}
+
 TEST(verbs_lifetime, contexts_closed_and_opened_again_keep_working_and_leak_no_fd)
 {
     std::size_t fds = 0;

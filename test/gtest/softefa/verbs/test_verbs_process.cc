@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sys/file.h>
@@ -133,6 +134,54 @@ TEST(verbs_process, closing_every_descriptor_leaves_the_device_working)
         }
         endpoint later(context.get(), {}); // a QPN and a socket need the registry's descriptors
         _exit(later.ok() && exchange(later) == 0 ? 0 : 5);
+    }
+    EXPECT_EQ(0, wait_for(child));
+}
+
+/// A flag that the kernel does not know closes nothing, here and in the kernel.
+TEST(verbs_process, close_range_that_the_kernel_refuses_leaves_the_device_alone)
+{
+    const pid_t child = fork();
+    if (child == 0) {
+        alarm(300);
+        auto       context = open_device();
+        endpoint   e(context.get(), {});
+        const auto fd = static_cast<unsigned>(context->cmd_fd);
+        if (!e.ok() || exchange(e) != 0) {
+            _exit(1);
+        }
+        errno = 0;
+        if (close_range(fd, fd, 0x40) != -1 || errno != EINVAL || fcntl(context->cmd_fd, F_GETFD) == -1) {
+            _exit(2);
+        }
+        endpoint later(context.get(), {});
+        _exit(later.ok() && exchange(later) == 0 && exchange(e) == 0 ? 0 : 3);
+    }
+    EXPECT_EQ(0, wait_for(child));
+}
+
+/// Its caller has a table of descriptors of its own then: the others still have the device.
+TEST(verbs_process, close_range_of_a_thread_that_unshares_leaves_the_device_alone)
+{
+    const pid_t child = fork();
+    if (child == 0) {
+        alarm(300);
+        auto     context = open_device();
+        endpoint e(context.get(), {});
+        if (!e.ok() || exchange(e) != 0) {
+            _exit(1);
+        }
+        pthread_t thread;
+        const auto apart = [](void *fd_p) -> void * {
+            const auto fd = static_cast<unsigned>(*static_cast<int *>(fd_p));
+            return reinterpret_cast<void *>(static_cast<std::intptr_t>(close_range(fd, fd, CLOSE_RANGE_UNSHARE)));
+        };
+        void *result = nullptr;
+        if (pthread_create(&thread, nullptr, apart, &context->cmd_fd) != 0 || pthread_join(thread, &result) != 0 || result != nullptr) {
+            _exit(2);
+        }
+        endpoint later(context.get(), {});
+        _exit(later.ok() && exchange(later) == 0 && exchange(e) == 0 ? 0 : 3);
     }
     EXPECT_EQ(0, wait_for(child));
 }
