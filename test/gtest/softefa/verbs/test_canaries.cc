@@ -14,6 +14,7 @@ struct canary {
     const char *right; ///< the program without it, with the same transport options
     std::vector<const char *> knobs;
     bool by_chance = false; ///< a race shows the bug without the knob too, now and then
+    bool counted   = false; ///< the program says by itself that the bug showed, however long it takes
 };
 
 void PrintTo(const canary &c, std::ostream *to) { *to << c.name; }
@@ -45,7 +46,10 @@ TEST_P(canaries, bug_is_hidden_without_the_knob_and_caught_with_it)
     for (int tries = 0; tries < 8 && !hidden; ++tries) // a processor that others use for long looks like a slow or silent peer, to a bug that takes it so
         hidden = run(c.bug, {}, "100") == 0;
     EXPECT_TRUE(hidden) << "the planted bug must not show by itself";
-    EXPECT_NE(run(c.bug, c.knobs, "5"), 0) << "decoration: this knob catches nothing"; // it may hang
+    if (c.counted)
+        EXPECT_EQ(run(c.bug, c.knobs, "100"), 10) << "decoration: this knob catches too little";
+    else
+        EXPECT_NE(run(c.bug, c.knobs, "5"), 0) << "decoration: this knob catches nothing"; // it may hang
     EXPECT_EQ(run(c.right, c.knobs, "100"), 0) << "a program that is right survives it";
 }
 
@@ -53,8 +57,8 @@ const canary all[] = {
     {"reorder_messages", "messages_in_order", "none", {"SOFTEFA_REORDER", "50"}},
     {"reorder_completions", "completions_in_order", "none", {"SOFTEFA_REORDER", "50"}},
     {"reorder_queues", "answer_after_completion", "none", {"SOFTEFA_REORDER", "50"}, true},
-    // By chance: a post that finds the engine held by the helper thread is fetched by that one, later.
-    {"delay", "reuse_before_completion", "none", {"SOFTEFA_DELAY", "2ms", "SOFTEFA_DELAY_RATE", "20"}, true},
+    // A post that finds the engine held by the helper thread is fetched by that one, later: some are spoiled without the knob, too.
+    {"delay", "reuse_before_completion", "none", {"SOFTEFA_DELAY", "2ms", "SOFTEFA_DELAY_RATE", "60"}, false, true},
     {"delay_overtakes", "messages_in_order", "none", {"SOFTEFA_DELAY", "2ms", "SOFTEFA_DELAY_RATE", "20"}},
     {"rnr_every", "rnr_is_success", "none_without_rnr_retry", {"SOFTEFA_RNR_EVERY", "7"}},
     {"rnr_for", "rnr_is_success", "none_without_rnr_retry", {"SOFTEFA_RNR_FOR", "20ms"}},
