@@ -112,7 +112,23 @@ void op_failed(const op &o, wire::efa_status status) noexcept
     n.write_errors += o.kind == op_kind::write;
     n.unresponsive += status == wire::efa_status::unresponsive || status == wire::efa_status::unreachable;
     if (status != wire::efa_status::flushed) // a flush of a whole queue would push everything else out of the recorder
-        record(record_kind::work_error, o.owner->device, o.owner->qpn, o.dst_qpn, static_cast<unsigned>(status), o.request_id, o.rkey);
+        record(record_kind::work_error, o.owner->device, o.owner->qpn, o.dst_qpn, static_cast<unsigned>(status), 
+               std::uint64_t{o.req_id_high} << 32 | std::uint32_t{o.req_id_middle} << 16 | o.req_id, o.rkey);
+}
+
+void op_complete(op &o, wire::efa_status status) noexcept
+{
+    device_counters &n = counters_of(o.owner->device);
+    if (status != wire::efa_status::ok) [[unlikely]]
+        op_failed(o, status);
+    else if (o.kind == op_kind::read) {
+        ++n.read_ops;
+        n.read_bytes += o.total;
+    } else if (o.kind == op_kind::write) {
+        ++n.write_ops;
+        n.write_bytes += o.total;
+    }
+    op_write(o, status);
 }
 
 void cq_write_uncommon(cq &c, const cqe_bytes &entry) noexcept
@@ -134,6 +150,7 @@ void cq_write_uncommon(cq &c, const cqe_bytes &entry) noexcept
         c.overflow[(c.overflow_head + c.overflow_count) % c.overflow_room] = entry;
         if (c.overflow_count++ == 0)
             ++engine().cq_overflowing;
+        engine().rare |= rare_overflow;
         ++counters_of(c.owner->device).cq_overflows;
     } else {
         assert(!"CQ-3: callers reserve");
@@ -192,6 +209,7 @@ void cq_fire(cq &c) noexcept
     if (!write_event(c) && !c.event_owed) {
         c.event_owed = true;
         ++engine().events_owed;
+        engine().rare |= rare_events;
     }
 }
 

@@ -15,8 +15,10 @@
 #include "softefa/dev/engine_state.h"
 #include "softefa/dev/fabric_client.h"
 #include "softefa/dev/helper.h"
+#include "softefa/dev/op_life.h"
 
 #include <bit>
+#include <optional>
 #include <sched.h>
 #include <ctime>
 #include <utility>
@@ -30,13 +32,10 @@ namespace {
 constexpr char     bad_position[] = "position beyond what was sent";
 constexpr unsigned polls_to_waken = 64; ///< in a row, until the application counts as polling again
 
-bool run_dirty(engine_state &e) noexcept
+[[gnu::noinline]] bool run_dirty(engine_state &e) noexcept
 {
-    std::uint64_t words = e.dirty_words.load(std::memory_order_seq_cst); // ENG-1
+    std::uint64_t words = e.dirty_words.exchange(0, std::memory_order_seq_cst);
     bool          moved = false;
-    if (words == 0) [[likely]]
-        return false;
-    words = e.dirty_words.exchange(0, std::memory_order_seq_cst);
     for (; words != 0; words &= words - 1) {
         const unsigned word = static_cast<unsigned>(std::countr_zero(words));
         for (std::uint64_t bits = e.dirty[word].exchange(0, std::memory_order_acq_rel); bits != 0; bits &= bits - 1) {
@@ -48,26 +47,48 @@ bool run_dirty(engine_state &e) noexcept
     return moved;
 }
 
-void requester_answer(link &l, const wire::ack &a) noexcept
+[[gnu::noinline]] void requester_answer_uncommon(link &l, const wire::ack &a) noexcept
 {
-    if (engine().record_data) [[unlikely]]
+    if (engine().record_data)
         record(record_kind::ack_in, 0, 0, 0, static_cast<unsigned>(a.status), a.op, 0);
     requester_ack(l, a);
+}
+
+/// Most answers are the success of a send; what that is not goes the whole way.
+inline void requester_answer(engine_state &e, link &l, const wire::ack &a) noexcept
+{
+    op *o = op_named(l, a.op);
+    if (o != nullptr && a.status == wire::efa_status::ok && !a.is_read && o->state == op_state::in_flight && o->kind == op_kind::send &&
+        !(e.record_data | e.wire_modelled)) [[likely]]
+        op_succeed(*o);
+    else
+        requester_answer_uncommon(l, wire::ack{a});
+}
+
+/// The answer behind the current one comes first.
+[[gnu::noinline]] unsigned swap_answers(engine_state &e, link &l) noexcept
+{
+    wire::ack b;
+    if (!l.channel->acks_in.peek_ahead(b, 1))
+        return 0;
+    requester_answer_uncommon(l, b);
+    ++e.counters[0].reorders;
+    return 1;
 }
 
 bool run_acks(engine_state &e, link &l) noexcept
 {
     fabric::ack_rx &in = l.channel->acks_in;
-    wire::ack       a, b;
+    wire::ack       a;
     unsigned        done = 0;
     while (done < limits::acks_per_run && (!l.failed || l.lingers) && in.peek(a)) {
-        if (swap_due(e) && in.peek(b, 1)) [[unlikely]] {
-            requester_answer(l, b);
-            ++e.counters[0].reorders;
-            ++done;
-            in.advance();
+        if (swap_due(e)) [[unlikely]] {
+            if (const unsigned swapped = swap_answers(e, l); swapped != 0) {
+                done += swapped;
+                in.advance();
+            }
         }
-        requester_answer(l, a);
+        requester_answer(e, l, a);
         SOFTEFA_POINT(send_completed);
         in.advance();
         ++done;
@@ -101,49 +122,68 @@ bool swappable(const wire::header &h) noexcept
 
 namespace {
 
+/// Serves the record behind `h` first, then `h`, if both allow it: bytes of the other one, or nothing if they do not. Fails the link if it was given up.
+[[gnu::noinline]] std::optional<std::uint32_t> swap_records(engine_state &e, link &l, const wire::header &h) noexcept
+{
+    fabric::data_rx &in = l.channel->rx;
+    wire::header     next;
+    if (!swappable(h) || in.peek_next(h, next) != fabric::data_rx::outcome::record || !swappable(next))
+        return std::nullopt;
+    if (!in.claim(h, &next)) [[unlikely]] {
+        link_given_up(l);
+        return 0;
+    }
+    responder_record(l, next, in.payload_next(h));
+    responder_record(l, h, in.payload());
+    in.advance(h);
+    in.advance(next);
+    ++e.counters[0].reorders;
+    return next.payload_size;
+}
+
+/// For the acknowledgement of the next record.
+[[gnu::noinline]] void no_room_for_answers(engine_state &e, link &l) noexcept
+{
+    ++e.counters[0].ring_stalls;
+    if (l.channel->acks_out.violated())
+        link_fail(l, bad_position);
+}
+
 bool run_records(engine_state &e, link &l) noexcept
 {
     using outcome = fabric::data_rx::outcome;
-    fabric::data_rx &in = l.channel->rx;
-    wire::header     h, next;
+    fabric::data_rx &in    = l.channel->rx;
     std::uint32_t    bytes = 0;
     unsigned         done  = 0;
-    while (done < limits::records_per_run && bytes < limits::bytes_per_run && !l.failed) {
-        const outcome seen = in.peek(h);
-        if (seen == outcome::empty)
-            break;
-        if (seen == outcome::violation) [[unlikely]] {
-            link_fail(l, "record outside its ring");
+    while (done < limits::records_per_run && bytes < limits::bytes_per_run && !l.failed && !in.empty()) {
+        wire::header  h;
+        const outcome seen = in.peek_there(h);
+        if (seen != outcome::record) [[unlikely]] {
+            if (seen == outcome::violation)
+                link_fail(l, "record outside its ring");
             break;
         }
         if (!l.channel->acks_out.has_room(2)) [[unlikely]] {
-            ++e.counters[0].ring_stalls;
-            if (l.channel->acks_out.violated())
-                link_fail(l, bad_position);
+            no_room_for_answers(e, l);
             break;
         }
-        if (swap_due(e) && swappable(h) && in.peek_next(h, next) == outcome::record && swappable(next)) [[unlikely]] {
-            if (!in.claim(h, &next)) [[unlikely]] {
-                link_given_up(l);
-                break;
+        if (swap_due(e)) [[unlikely]] {
+            if (const auto other = swap_records(e, l, h)) {
+                if (l.failed)
+                    break;
+                bytes += h.payload_size + *other + std::exchange(l.copied, 0);
+                done += 2;
+                continue;
             }
-            responder_record(l, next, in.payload_next(h));
-            responder_record(l, h, in.payload());
-            in.advance(h);
-            in.advance(next);
-            bytes += next.payload_size;
-            done += 2;
-            ++e.counters[0].reorders;
-        } else {
-            if (!in.claim(h)) [[unlikely]] {
-                link_given_up(l);
-                break;
-            }
-            SOFTEFA_POINT(record_claimed);
-            responder_record(l, h, in.payload());
-            in.advance(h);
-            ++done;
         }
+        if (!in.claim(h)) [[unlikely]] {
+            link_given_up(l);
+            break;
+        }
+        SOFTEFA_POINT(record_claimed);
+        responder_record(l, h, in.payload());
+        in.advance(h);
+        ++done;
         bytes += h.payload_size + std::exchange(l.copied, 0);
     }
     l.rx_touched |= done != 0;
@@ -154,36 +194,55 @@ bool run_records(engine_state &e, link &l) noexcept
 
 } // namespace
 
-bool engine_run_link(link &l) noexcept
+namespace {
+
+/// Completion and receive completion have no order either.
+[[gnu::noinline]] bool records_first(engine_state &e, link &l) noexcept { return run_records(e, l) | run_acks(e, l); }
+
+[[gnu::noinline]] bool run_lists(link &l) noexcept
 {
-    engine_state &e     = engine();
-    bool          moved = false;
-    if (!l.failed) {
-        // Completion and receive completion have no order either.
-        if (swap_due(e)) [[unlikely]]
-            moved = run_records(e, l) | run_acks(e, l);
-        else
-            moved = run_acks(e, l) | run_records(e, l);
+    if (!l.has_work())
+        return false;
+    bool moved = requester_link_work(l);
+    moved |= responder_reads(l);
+    if (l.channel->tx.violated() || l.channel->acks_out.violated()) [[unlikely]] // what waits for room would wait for ever
+        link_fail(l, bad_position);
+    return moved;
+}
+
+/// The part of a pass that concerns one link.
+[[gnu::always_inline]] inline bool run_link(engine_state &e, link &l) noexcept
+{
+    bool       moved = false;
+    const bool acks = !l.channel->acks_in.empty(), records = !l.channel->rx.empty();
+    if (l.failed) [[unlikely]] {
+        if (l.lingers)
+            return run_acks(e, l); // CUT-2
+    } else if (acks | records) {
+        if (swap_due(e)) [[unlikely]] {
+            moved = records_first(e, l);
+        } else {
+            if (acks)
+                moved = run_acks(e, l);
+            if (records)
+                moved |= run_records(e, l);
+        }
     }
-    if (l.lingers) [[unlikely]]
-        return run_acks(e, l); // CUT-2
-    if (l.has_work()) {
-        moved |= requester_link_work(l);
-        moved |= responder_reads(l);
-        if (l.channel->tx.violated()) [[unlikely]] // what waits for room would wait for ever
-            link_fail(l, bad_position);
-    }
+    if (l.has_lists()) [[unlikely]]
+        moved |= run_lists(l);
     if (l.rx_touched) {
         l.rx_touched = false;
         l.channel->rx.publish();
         SOFTEFA_POINT(positions_half);
         l.channel->acks_in.publish();
         SOFTEFA_POINT(positions_given_back);
-        if (l.channel->tx.violated() || l.channel->acks_out.violated()) [[unlikely]]
-            link_fail(l, bad_position);
     }
     return moved;
 }
+
+} // namespace
+
+bool engine_run_link(link &l) noexcept { return run_link(engine(), l); }
 
 namespace {
 
@@ -194,8 +253,6 @@ namespace {
     for (unsigned i = 0; i < e.touched_count; ++i) {
         link &l = *e.touched[i];
         l.tx_touched = false;
-        if (l.channel->is_self)
-            continue;
         if (!fenced)
             std::atomic_thread_fence(std::memory_order_seq_cst);
         fenced = true;
@@ -213,12 +270,6 @@ inline void flush_wakes(engine_state &e) noexcept
 {
     if (e.touched_count != 0 || e.resolve_wanted)
         wake_touched(e);
-}
-
-/// Whether a pass can find anything to do at a link.
-inline bool link_calls(const link &l) noexcept
-{
-    return (l.channel->has_input() && (!l.failed || l.lingers)) || l.has_work() || l.rx_touched;
 }
 
 /// ENG-3: behind a pass that the application made. Peers wake the helper for what they send; for the next step of what the process sends to
@@ -256,29 +307,50 @@ bool swap_draw(engine_state &e) noexcept
 
 void engine_flush_wakes() noexcept { flush_wakes(engine()); }
 
-bool engine_run() noexcept
-{
-    engine_state &e     = engine();
-    bool          moved = run_dirty(e);
+namespace {
 
-    if (e.has_timers() && (++e.timer_skip % timer_polls == 0)) [[unlikely]]
-        moved |= requester_timers(base::clock_now_ns());
-    for (unsigned i = 0; i < e.link_count; ++i)
-        if (e.links[i] != nullptr && link_calls(*e.links[i]))
-            moved |= engine_run_link(*e.links[i]);
-    if (e.cq_overflowing != 0) [[unlikely]]
+[[gnu::noinline]] bool run_timers(engine_state &e) noexcept
+{
+    return e.has_timers() && ++e.timer_skip % timer_polls == 0 && requester_timers(base::clock_now_ns());
+}
+
+[[gnu::noinline]] bool run_queues(engine_state &e) noexcept
+{
+    bool moved = false;
+    if (e.cq_overflowing != 0)
         objects().cqs.for_each([&](cq &c) { moved |= c.overflow_count != 0 && cq_drain_overflow(c); });
-    if (e.events_owed != 0) [[unlikely]]
+    if (e.events_owed != 0)
         cq_settle_events();
+    e.rare = (e.has_timers() ? rare_timers : 0) | (e.cq_overflowing != 0 ? rare_overflow : 0) | (e.events_owed != 0 ? rare_events : 0);
     return moved;
 }
 
-bool engine_try_lock() noexcept
+[[gnu::always_inline]] inline bool run(engine_state &e) noexcept
 {
-    engine_state &e = engine();
-    // Sequentially consistent like the mark that is set before it: a stale "held" here would leave work to a holder that has looked already.
+    bool moved = false;
+    if (e.dirty_words.load(std::memory_order_seq_cst) != 0) [[unlikely]] // ENG-1
+        moved = run_dirty(e);
+    if (e.rare != 0) [[unlikely]]
+        moved |= run_timers(e);
+    for (unsigned i = 0; i < e.link_count; ++i)
+        if (link *l = e.links[i]; l != nullptr)
+            moved |= run_link(e, *l);
+    if (e.rare != 0) [[unlikely]]
+        moved |= run_queues(e);
+    return moved;
+}
+
+/// Sequentially consistent like the mark that is set before it: a stale "held" here would leave work to a holder that has looked already.
+inline bool try_lock(engine_state &e) noexcept
+{
     return e.lock.load(std::memory_order_seq_cst) == 0 && e.lock.exchange(1, std::memory_order_seq_cst) == 0;
 }
+
+} // namespace
+
+bool engine_run() noexcept { return run(engine()); }
+
+bool engine_try_lock() noexcept { return try_lock(engine()); }
 
 namespace {
 
@@ -326,24 +398,25 @@ void arm(engine_state &e, cq &c) noexcept
         flush_wakes(e);
         e.lock.store(0, std::memory_order_seq_cst);
         const bool enough = last && !e.arms_wanted.load(std::memory_order_seq_cst); // whoever wants to arm will not call again
-        if (enough || e.again.load(std::memory_order_seq_cst) == 0 || !engine_try_lock()) [[likely]]
+        if (enough || e.again.load(std::memory_order_seq_cst) == 0 || !try_lock(e)) [[likely]]
             return;
     }
 }
 
-} // namespace
-
-void engine_unlock() noexcept
+inline void unlock(engine_state &e) noexcept
 {
-    engine_state &e = engine();
     if (e.again.load(std::memory_order_relaxed) == 0) [[likely]] {
         flush_wakes(e);
         e.lock.store(0, std::memory_order_seq_cst);
-        if (e.again.load(std::memory_order_seq_cst) == 0 || !engine_try_lock()) [[likely]]
+        if (e.again.load(std::memory_order_seq_cst) == 0 || !try_lock(e)) [[likely]]
             return;
     }
     unlock_and_combine(e);
 }
+
+} // namespace
+
+void engine_unlock() noexcept { unlock(engine()); }
 
 engine_guard::engine_guard() noexcept
 {
@@ -373,6 +446,14 @@ namespace {
     return moved;
 }
 
+/// ENG-1: the holder serves it; true: nobody holds the lock any more, we do.
+[[gnu::noinline]] bool leave_doorbell(engine_state &e, const qp &q) noexcept
+{
+    qp_mark_dirty(q);
+    e.again.store(1, std::memory_order_seq_cst);
+    return try_lock(e);
+}
+
 } // namespace
 
 void engine_draw_queue_swap(engine_state &e) noexcept
@@ -395,10 +476,8 @@ void engine_posted(handle h) noexcept
     qp           *q = e.dead.load(std::memory_order_relaxed) ? nullptr : objects().qps.find(h);
     if (q == nullptr) [[unlikely]]
         return;
-    if (!engine_try_lock()) [[unlikely]] {
-        qp_mark_dirty(*q);
-        e.again.store(1, std::memory_order_seq_cst);
-        if (!engine_try_lock())
+    if (!try_lock(e)) [[unlikely]] {
+        if (!leave_doorbell(e, *q))
             return;
     }
     bool moved = false;
@@ -409,7 +488,7 @@ void engine_posted(handle h) noexcept
         moved |= engine_run(); // nobody polls
         keep_served(e, moved);
     }
-    engine_unlock();
+    unlock(e);
 }
 
 namespace {
@@ -431,9 +510,9 @@ namespace {
 void engine_poll(handle) noexcept
 {
     engine_state &e = engine();
-    if (e.dead.load(std::memory_order_relaxed) || !engine_try_lock()) [[unlikely]]
+    if (e.dead.load(std::memory_order_relaxed) || !try_lock(e)) [[unlikely]]
         return;
-    const bool moved = engine_run();
+    const bool moved = run(e);
     e.polls.store(e.polls.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
     if (e.asleep.load(std::memory_order_relaxed)) [[unlikely]] {
         if (++e.polls_asleep >= polls_to_waken)
@@ -443,9 +522,9 @@ void engine_poll(handle) noexcept
     }
     e.idle_polls     = moved ? 0 : e.idle_polls + 1;
     const bool yield = e.idle_polls > e.yield_after;
-    if (yield)
+    if (yield) [[unlikely]]
         e.idle_polls = 0;
-    engine_unlock();
+    unlock(e);
     if (yield) [[unlikely]]
         sched_yield();
 }

@@ -68,6 +68,12 @@ struct link {
         wire::efa_status status = wire::efa_status::ok;
     } write_in;
 
+    /// has_work() in one look; true, too, if all that waits are reads beyond the limit.
+    bool has_lists() const noexcept
+    {
+        const auto head = [](const op_list &list) { return reinterpret_cast<std::uintptr_t>(list.head); };
+        return (head(pending) | head(pending_reads) | head(granted) | head(writes) | read_count) != 0;
+    }
     bool has_work() const noexcept
     {
         return !pending.empty() || !writes.empty() || !granted.empty() || read_count != 0 || (!pending_reads.empty() && reads_out < limits::reads_per_link);
@@ -78,6 +84,8 @@ inline constexpr unsigned yield_never = ~0u - 1;
 inline constexpr unsigned timer_polls = 16; ///< polls between two looks at the clock
 
 inline constinit device_counters unpublished_counters[limits::devices] = {}; ///< before the first context, and where nothing can be published
+
+inline constexpr std::uint32_t rare_timers = 1, rare_overflow = 2, rare_events = 4;
 
 struct engine_state {
     alignas(64) std::atomic<std::uint32_t> lock  = 0; ///< 1: held
@@ -109,6 +117,7 @@ struct engine_state {
     unsigned      idle_polls = 0;    ///< polls in a row that found nothing
     unsigned      yield_after = yield_never; ///< idle polls before the processor is offered to others; set by the helper
     unsigned      timer_skip = 0;
+    std::uint32_t rare = 0;          ///< rare_*: what a pass has to look at beside links; a bit may outlast its reason by a pass, it is never missing
     std::atomic<std::uint64_t> polls = 0; ///< ever; the helper sees by it whether the application polls
     std::atomic<bool> asleep = false;     ///< the helper waits for peers to wake it: park words are odd; set by it, cleared by a poll
     std::uint32_t     park_word = 0;      ///< last word stored in every own segment
@@ -221,7 +230,6 @@ inline bool cq_has_room(cq &c, unsigned count = 1) noexcept
         return true;
     return cq_has_room_now(c, count);
 }
-inline void cq_write(cq &c, const cqe_bytes &entry) noexcept;
 void cq_write_uncommon(cq &c, const cqe_bytes &entry) noexcept;
 bool cq_drain_overflow(cq &c) noexcept;
 void cq_drop_qpn(cq &c, std::uint16_t qpn) noexcept; ///< CQ-4
@@ -283,6 +291,10 @@ inline void tsan_published(cq *) noexcept {}
 inline void tsan_observed(cq *) noexcept {}
 #endif
 
+/// The same for the entry that an op reserves. It has room if nothing waits beside the ring: there is room for one entry of every work request (CQ-3),
+/// and the op is one that has not reserved any.
+inline bool cq_has_room_for_op(cq &c) noexcept { return c.overflow_count == 0 || cq_has_room(c); }
+
 /// CQ-1
 inline void cq_store(cq &c, const cqe_bytes &entry) noexcept
 {
@@ -301,12 +313,18 @@ inline void cq_store(cq &c, const cqe_bytes &entry) noexcept
     std::atomic_ref(c.produced).store(c.produced + 1, std::memory_order_release);
 }
 
+/// An entry goes to the ring, and nobody has to be told. Room in the ring is room even for an entry that was not reserved: beside the ring there is
+/// room for one entry of every work request (CQ-3), so for all that are reserved.
+inline bool cq_is_plain(const cq &c) noexcept
+{
+    return ((c.armed | c.failed | engine().record_data) | c.overflow_count) == 0 && c.produced - c.believed < c.entries;
+}
 inline void cq_write(cq &c, const cqe_bytes &entry) noexcept
 {
-    if (!(c.armed | c.failed | engine().record_data) && c.overflow_count == 0 && c.produced - c.believed < c.entries) [[likely]]
+    if (cq_is_plain(c)) [[likely]]
         cq_store(c, entry);
     else
-        cq_write_uncommon(c, entry);
+        cq_write_uncommon(c, cqe_bytes{entry}); // a copy: else every entry would be made in memory, for this call's sake
 }
 
 inline constexpr std::uint32_t access_local_write = 1, access_remote_write = 2, access_remote_read = 4;

@@ -96,7 +96,8 @@ status fabric_start() noexcept
         opened = names().open(s.registry_dir.c_str(), instance);
     if (opened != status::ok)
         return opened;
-    self->channel = self_channel;
+    self->channel    = self_channel;
+    self->tx_touched = true; // it never needs to be woken, so it is never among those that may
     publish_open(instance);
     const engine_guard guard;
     engine_state      &e = engine();

@@ -15,40 +15,37 @@ namespace {
 
 constexpr std::uint32_t cap_rdma_read = 1u << 0, cap_rdma_write = 1u << 5;
 
-/// Shape and limits of a WQE; fills the op. Anything but ok ends it.
-efa_status decode_data(qp &q, op &o, const wqe::meta &m, const std::uint8_t *w) noexcept
+/// Where the bytes of a message are, and how many.
+inline efa_status decode_send(const qp &q, op &o, const wqe::meta &m, const std::uint8_t *w) noexcept
 {
-    if (!m.well_formed)
-        return efa_status::qp_internal;
-    o.is_inline = m.is_inline;
-    o.total     = 0;
-    o.sge_count = 0;
-    if (o.kind == op_kind::send) {
-        if (m.is_inline) {
-            if (m.length > q.inline_size)
-                return efa_status::bad_length;
-            if (m.length <= limits::wqe_size_min - wqe::data_offset)
-                std::memcpy(o.inline_bytes, w + wqe::data_offset, limits::wqe_size_min - wqe::data_offset); // all there is: no call
-            else
-                std::memcpy(o.inline_bytes, w + wqe::data_offset, m.length);
-            o.total = m.length;
-            return efa_status::ok;
-        }
-        if (m.length > q.max_send_sge || m.length > 2)
-            return efa_status::qp_internal;
-        std::uint64_t total = 0;
-        for (unsigned i = 0; i < m.length; ++i) {
-            const wqe::buffer b = wqe::decode_buffer(w, wqe::data_offset + 16 * i);
-            o.sges[i]           = {b.length, b.key & lkey_mask, b.address};
-            total += b.length;
-        }
-        if (total > device_limits_get().mtu)
+    if (m.is_inline) {
+        if (m.length > q.inline_size)
             return efa_status::bad_length;
-        o.sge_count = static_cast<std::uint8_t>(m.length);
-        o.total     = static_cast<std::uint32_t>(total);
+        if (m.length <= limits::wqe_size_min - wqe::data_offset)
+            std::memcpy(o.inline_bytes, w + wqe::data_offset, limits::wqe_size_min - wqe::data_offset); // all there is: no call
+        else
+            std::memcpy(o.inline_bytes, w + wqe::data_offset, m.length);
+        o.total = m.length;
         return efa_status::ok;
     }
+    if (m.length > q.max_send_sge || m.length > 2)
+        return efa_status::qp_internal;
+    std::uint64_t total = 0;
+    for (unsigned i = 0; i < m.length; ++i) {
+        const wqe::buffer b = wqe::decode_buffer(w, wqe::data_offset + 16 * i);
+        o.sges[i]           = {b.length, b.key & lkey_mask, b.address};
+        total += b.length;
+    }
+    if (total > q.send_max)
+        return efa_status::bad_length;
+    o.sge_count = static_cast<std::uint8_t>(m.length);
+    o.total     = static_cast<std::uint32_t>(total);
+    return efa_status::ok;
+}
 
+/// The same for RDMA.
+[[gnu::noinline]] efa_status decode_rdma(const qp &q, op &o, const wqe::meta &m, const std::uint8_t *w) noexcept
+{
     const device_limits &limit = device_limits_get();
     const bool          read   = o.kind == op_kind::read;
     const wqe::buffer   remote = wqe::decode_buffer(w, wqe::data_offset);
@@ -77,15 +74,17 @@ efa_status decode_data(qp &q, op &o, const wqe::meta &m, const std::uint8_t *w) 
     return efa_status::ok;
 }
 
-efa_status decode(qp &q, op &o, const std::uint8_t *w) noexcept
+/// Shape and limits of a WQE; fills the op. Anything but ok ends it.
+[[gnu::always_inline]] inline efa_status decode(qp &q, op &o, const std::uint8_t *w) noexcept
 {
     const wqe::meta m = wqe::decode_meta(w);
     o.owner           = &q;
     o.to              = nullptr;
-    o.request_id      = m.req_id | (m.req_id_high << 16);
+    o.req_id          = m.req_id;
+    o.req_id_middle   = m.req_id_middle;
+    o.req_id_high     = m.req_id_high;
     o.kind            = m.op == wqe::op_rdma_read ? op_kind::read : m.op == wqe::op_rdma_write ? op_kind::write : op_kind::send;
-    o.flags           = static_cast<std::uint8_t>((m.has_imm ? wire::flag_has_imm : 0) | (q.type == qp_type::ud ? wire::flag_ud : 0) |
-                                                  (q.unsolicited ? wire::flag_unsolicited : 0));
+    o.flags           = static_cast<std::uint8_t>((m.has_imm ? wire::flag_has_imm : 0) | q.send_flags);
     o.dst_qpn         = m.dest_qpn;
     o.ah_number       = m.ah_number;
     o.qkey            = m.qkey;
@@ -98,7 +97,12 @@ efa_status decode(qp &q, op &o, const std::uint8_t *w) noexcept
     o.lent            = false;
     if (m.op > wqe::op_rdma_write)
         return efa_status::unsupported_op;
-    const efa_status seen = decode_data(q, o, m, w);
+    if (!m.well_formed)
+        return efa_status::qp_internal;
+    o.is_inline = m.is_inline;
+    o.total     = 0;
+    o.sge_count = 0;
+    const efa_status seen = o.kind == op_kind::send ? decode_send(q, o, m, w) : decode_rdma(q, o, m, w);
     if (seen != efa_status::ok)
         return seen;
     if (m.ah_number >= q.owner->ah_room || q.owner->ahs[m.ah_number].pd != q.domain->self)
@@ -116,7 +120,7 @@ inline void copy_wqe(const qp &q, std::uint16_t index, std::uint8_t *w) noexcept
         std::memcpy(w + limits::wqe_size_min, from + limits::wqe_size_min, limits::wqe_size_max - limits::wqe_size_min);
 }
 
-void fetch_one(qp &q, std::uint16_t index) noexcept
+[[gnu::always_inline]] inline void fetch_one(qp &q, std::uint16_t index) noexcept
 {
     std::uint8_t w[limits::wqe_size_max];
     copy_wqe(q, index, w);
@@ -130,17 +134,30 @@ void fetch_one(qp &q, std::uint16_t index) noexcept
         requester_submit(o);
 }
 
+/// Two that may overtake each other.
+[[gnu::noinline]] void fetch_swapped(qp &q) noexcept
+{
+    fetch_one(q, static_cast<std::uint16_t>(q.sq_consumed + 1));
+    fetch_one(q, q.sq_consumed);
+    q.sq_consumed = static_cast<std::uint16_t>(q.sq_consumed + 2);
+}
+
+/// Of a QP that is not ready to send.
+[[gnu::noinline]] bool fetch_nothing(qp &q) noexcept
+{
+    if (q.state == qp_state::error) {
+        requester_flush_qp(q);
+        responder_flush_qp(q);
+    }
+    return false;
+}
+
 } // namespace
 
 bool requester_fetch(qp &q) noexcept
 {
-    if (q.state != qp_state::rts) {
-        if (q.state == qp_state::error) {
-            requester_flush_qp(q);
-            responder_flush_qp(q);
-        }
-        return false;
-    }
+    if (q.state != qp_state::rts) [[unlikely]]
+        return fetch_nothing(q);
     if (q.sq_doorbell == nullptr)
         return false;
     engine_state &e         = engine();
@@ -158,15 +175,13 @@ bool requester_fetch(qp &q) noexcept
     unsigned budget = limits::wqes_per_run;
     bool     moved  = false;
     while (available != 0) {
-        if (budget == 0 || q.free_ops == 0 || !cq_has_room(*q.send_cq)) [[unlikely]] {
+        if (budget == 0 || q.free_ops == 0 || !cq_has_room_for_op(*q.send_cq)) [[unlikely]] {
             counters_of(q.device).cq_stalls += budget != 0;
             qp_mark_dirty(q); // comes round again at the next pass
             break;
         }
         if (available > 1 && budget > 1 && q.free_ops > 1 && swap_due(e) && cq_has_room(*q.send_cq, 2)) [[unlikely]] {
-            fetch_one(q, static_cast<std::uint16_t>(q.sq_consumed + 1));
-            fetch_one(q, q.sq_consumed);
-            q.sq_consumed = static_cast<std::uint16_t>(q.sq_consumed + 2);
+            fetch_swapped(q);
             available     = static_cast<std::uint16_t>(available - 2);
             budget -= 2;
             moved = true;

@@ -51,9 +51,9 @@ public:
         slot &s     = slot_at(index);
         s.next_free = none;
         T *object   = new (&s.object) T();
-        s.live.store(true, std::memory_order_release);
+        *handle_p   = (s.generation << (index_bits + kind_bits)) | (static_cast<unsigned>(Kind) << index_bits) | index;
+        s.live.store(*handle_p, std::memory_order_release);
         ++count_;
-        *handle_p = (s.generation << (index_bits + kind_bits)) | (static_cast<unsigned>(Kind) << index_bits) | index;
         return object;
     }
 
@@ -61,7 +61,7 @@ public:
     {
         const unsigned index = index_of(h);
         slot          &s     = slot_at(index);
-        s.live.store(false, std::memory_order_release);
+        s.live.store(0, std::memory_order_release);
         s.object.~T();
         s.generation = (s.generation + 1) & ((1u << generation_bits) - 1);
         if (free_tail_ == none)
@@ -76,13 +76,8 @@ public:
     T *find(handle h) noexcept
     {
         const unsigned index = index_of(h);
-        if (((h >> index_bits) & ((1u << kind_bits) - 1)) != static_cast<unsigned>(Kind) || index >= Capacity)
-            return nullptr;
-        slot *chunk = chunks_[index / Chunk].load(std::memory_order_acquire);
-        if (chunk == nullptr)
-            return nullptr;
-        slot &s = chunk[index % Chunk];
-        return s.live.load(std::memory_order_acquire) && s.generation == h >> (index_bits + kind_bits) ? &s.object : nullptr;
+        slot          *chunk = index < Capacity ? chunks_[index / Chunk].load(std::memory_order_acquire) : nullptr;
+        return chunk != nullptr && h != 0 && chunk[index % Chunk].live.load(std::memory_order_acquire) == h ? &chunk[index % Chunk].object : nullptr;
     }
 
     /// The live object at an index, whatever its generation; null if there is none.
@@ -91,7 +86,7 @@ public:
         if (index >= Capacity)
             return nullptr;
         slot *chunk = chunks_[index / Chunk].load(std::memory_order_acquire);
-        return chunk != nullptr && chunk[index % Chunk].live.load(std::memory_order_acquire) ? &chunk[index % Chunk].object : nullptr;
+        return chunk != nullptr && chunk[index % Chunk].live.load(std::memory_order_acquire) != 0 ? &chunk[index % Chunk].object : nullptr;
     }
 
     template <class F> void for_each(F &&f) noexcept
@@ -106,10 +101,10 @@ public:
 
 private:
     struct slot {
-        T                 object;
-        std::atomic<bool> live;
-        unsigned          generation;
-        unsigned          next_free;
+        T                   object;
+        std::atomic<handle> live;       ///< its handle, kind and generation included; 0: there is no object
+        unsigned            generation; ///< of the object here, or of the next one
+        unsigned            next_free;
     };
     slot &slot_at(unsigned index) noexcept
     {

@@ -33,6 +33,7 @@ void hold(op &o, op_state state, std::uint64_t deadline_ns) noexcept
     while (before != nullptr && before->deadline_ns > deadline_ns)
         before = before->prev;
     e.held.insert_behind(before, o);
+    e.rare |= rare_timers;
 }
 
 /// When the op may be sent: a delay on request, and the way there. A read's bytes come back over the other direction.

@@ -134,14 +134,16 @@ struct op {
     std::uint8_t  flags = 0; ///< wire::pdu_flags
     std::uint8_t  device = 0;
     std::uint8_t  sge_count = 0;
+    bool          is_inline = false;
     std::uint8_t  rnr_count = 0;
-    bool          is_inline = false, looked_up_twice = false;
+    bool          looked_up_twice = false;
     bool          by_ring = false; ///< could not be copied by address: through the ring, and with copies that report faults
     bool          lent    = false; ///< the peer may copy from our memory by address (write)
     std::uint16_t dst_qpn = 0, ah_number = 0;
+    std::uint16_t req_id = 0, req_id_middle = 0; ///< a wide id has 64 bits: 16, 16 and 32
+    std::uint32_t req_id_high = 0;
     std::uint32_t generation = 0, slot = 0;
     std::uint32_t qkey = 0, imm = 0, rkey = 0, total = 0; ///< total: payload bytes of the operation
-    std::uint64_t request_id = 0; ///< 16 bits and, above, the 48 bits of a wide id
     std::uint64_t remote_address = 0;
     std::uint64_t progress = 0;   ///< bytes sent (write) or landed (read)
     std::uint64_t deadline_ns = 0;
@@ -196,13 +198,15 @@ struct op_list {
 
 struct qp {
     // hot
+    std::uint8_t                send_flags = 0; ///< wire::pdu_flags of whatever it sends
+    bool                        receives_plainly = false; ///< SRD with a receive queue, and no trouble asked for: serve_plainly() may be tried
     qp_state                    state = qp_state::reset;
     qp_type                     type  = qp_type::srd;
     std::uint8_t                device = 0, rnr_retry = 7;
     bool                        unsolicited = false;
     std::uint16_t               qpn = 0, slot = 0, sq_consumed = 0, rq_consumed = 0;
     std::uint32_t               qkey = 0, wqe_size = 64, sq_entries = 0, rq_entries = 0, max_recv_sge = 0, max_send_sge = 0,
-                                inline_size = 0;
+                                inline_size = 0, send_max = 0; ///< bytes of an inline message; of any message
     std::uint8_t               *sq_ring = nullptr, *rq_ring = nullptr;
     std::atomic<std::uint32_t> *sq_doorbell = nullptr, *rq_doorbell = nullptr;
     op                         *ops = nullptr; ///< sq_entries of them

@@ -45,28 +45,37 @@ inline void op_free(op &o) noexcept
 /// Counts and records a completion in error.
 void op_failed(const op &o, wire::efa_status status) noexcept;
 
-inline void op_complete(op &o, wire::efa_status status) noexcept
+/// The end of an op: its entry takes the room that it had reserved. Counts nothing but the entry.
+inline void op_write(op &o, wire::efa_status status) noexcept
 {
-    qp             &q = *o.owner;
-    device_counters &n = engine().counters[q.device];
-    cqe_bytes       entry{};
-
-    ++n.completions;
-    if (status != wire::efa_status::ok) [[unlikely]]
-        op_failed(o, status);
-    else if (o.kind == op_kind::read) {
-        ++n.read_ops;
-        n.read_bytes += o.total;
-    } else if (o.kind == op_kind::write) {
-        ++n.write_ops;
-        n.write_bytes += o.total;
-    }
-    entry.words[0] = wqe::cqe_word0(static_cast<std::uint16_t>(o.request_id), static_cast<unsigned>(status), wqe::queue_send,
-                                    static_cast<unsigned>(o.kind), 0, q.qpn, static_cast<std::uint16_t>(o.request_id >> 16));
-    entry.words[1] = o.request_id >> 32;
-    cq *c          = q.send_cq;
+    const qp           &q = *o.owner;
+    const std::uint64_t word0 =
+        wqe::cqe_word0(o.req_id, static_cast<unsigned>(status), wqe::queue_send, static_cast<unsigned>(o.kind), 0, q.qpn, o.req_id_middle);
+    const std::uint64_t word1 = o.req_id_high;
+    cq                 &c     = *q.send_cq;
+    ++engine().counters[q.device].completions;
     op_free(o);
-    cq_write(*c, entry);
+    cq_write(c, {{word0, word1, 0, 0}});
+}
+
+/// In completion.cc: any end.
+void op_complete(op &o, wire::efa_status status) noexcept;
+
+/// Success of a send in flight: the common end. Such an op is in no list and nothing of it is lent.
+inline void op_succeed(op &o) noexcept
+{
+    op_write(o, wire::efa_status::ok);
+}
+
+/// The op of this link that a peer names, or null.
+inline op *op_named(const link &l, std::uint64_t name) noexcept
+{
+    const wire::op_id id = wire::op_id::unpack(name);
+    qp               *q  = objects().qps.at(id.qp_slot);
+    if (q == nullptr || id.slot >= q->sq_entries) [[unlikely]]
+        return nullptr;
+    op &o = q->ops[id.slot];
+    return o.generation == id.generation && o.state != op_state::free && o.to == &l ? &o : nullptr; // REQ-2
 }
 
 } // namespace softefa::dev

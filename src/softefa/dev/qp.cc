@@ -140,6 +140,7 @@ void install(qp &q, context &c, const qp_request &r, pd &p, cq &send, cq &recv, 
     q.type         = r.type;
     q.device       = static_cast<std::uint8_t>(c.device);
     q.unsolicited  = r.unsolicited_recv;
+    q.send_flags   = static_cast<std::uint8_t>((r.type == qp_type::ud ? wire::flag_ud : 0) | (r.unsolicited_recv ? wire::flag_unsolicited : 0));
     q.wqe_size     = r.max_send_wr != 0 ? r.sq_ring_size / r.max_send_wr : 64;
     q.sq_entries   = r.max_send_wr;
     q.rq_entries   = r.rq_ring_size / 16;
@@ -147,6 +148,7 @@ void install(qp &q, context &c, const qp_request &r, pd &p, cq &send, cq &recv, 
     q.max_recv_sge = r.max_recv_sge;
     q.inline_size  = std::min<std::uint32_t>(q.wqe_size == 128 ? 80 : 32, std::max(device_limits_get().inline_size,
                                                                                    device_limits_get().inline_size_ex));
+    q.send_max     = device_limits_get().mtu;
     q.sq_ring      = got.sq.base;
     q.rq_ring      = got.rq.base;
     q.sq_doorbell  = reinterpret_cast<std::atomic<std::uint32_t> *>(got.sq_db.base);
@@ -158,6 +160,7 @@ void install(qp &q, context &c, const qp_request &r, pd &p, cq &send, cq &recv, 
     q.recv_cq      = &recv;
     q.domain       = &p;
     q.owner        = &c;
+    q.receives_plainly = q.type == qp_type::srd && q.rq_doorbell != nullptr && q.max_recv_sge != 0 && !engine().rude.receives();
     q.caps         = r;
     q.sq_region    = got.sq;
     q.sq_db_region = got.sq_db;

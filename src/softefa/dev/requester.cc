@@ -26,7 +26,7 @@ namespace {
 enum class sent : std::uint8_t { yes, blocked, ended };
 
 /// Publishes a record of the operation; `more_flags` beside its own.
-inline void commit_of(const op &o, link &l, wire::pdu_kind kind, std::uint32_t payload, std::uint8_t more_flags = 0) noexcept
+[[gnu::always_inline]] inline void commit_here(const op &o, link &l, wire::pdu_kind kind, std::uint32_t payload, std::uint8_t more_flags) noexcept
 {
     const qp &q = *o.owner;
     link_commit(l, q.device, payload, [&](wire::header &h) noexcept {
@@ -45,47 +45,75 @@ inline void commit_of(const op &o, link &l, wire::pdu_kind kind, std::uint32_t p
         h.length       = o.total;
     });
 }
-
-sent transmit_send(op &o, link &l) noexcept
+[[gnu::noinline]] void commit_of(const op &o, link &l, wire::pdu_kind kind, std::uint32_t payload, std::uint8_t more_flags = 0) noexcept
 {
-    const qp           &q       = *o.owner;
-    const std::uint8_t *from[2] = {o.inline_bytes, nullptr};
-    for (unsigned i = 0; i < o.sge_count; ++i) {
-        from[i] = nullptr;
-        if (o.sges[i].length == 0)
-            continue;
-        from[i] = mr_translate(o.sges[i].lkey, lkey_mask, q.domain, o.sges[i].address, o.sges[i].length, 0);
-        if (from[i] == nullptr) {
-            op_complete(o, efa_status::invalid_lkey);
-            return sent::ended;
-        }
-    }
-    std::uint8_t *room = l.channel->tx.reserve(o.total);
-    if (room == nullptr) [[unlikely]]
-        return sent::blocked;
-    if (o.is_inline || o.sge_count == 1) {
-        if (o.total != 0)
-            copy_payload(room, from[0], o.total);
-    } else {
-        for (unsigned i = 0; i < o.sge_count; ++i) {
-            if (from[i] != nullptr)
-                std::memcpy(room, from[i], o.sges[i].length);
-            room += o.sges[i].length;
-        }
-    }
+    commit_here(o, l, kind, payload, more_flags);
+}
+
+[[gnu::noinline]] sent end_by_key(op &o) noexcept
+{
+    op_complete(o, efa_status::invalid_lkey);
+    return sent::ended;
+}
+
+/// The message's bytes are in the ring.
+[[gnu::always_inline]] inline sent commit_send(op &o, link &l) noexcept
+{
+    const qp           &q    = *o.owner;
+    const std::uint32_t size = o.total;
     if (o.rnr_count == 0 && !o.looked_up_twice) {
         device_counters &n = engine().counters[q.device];
         ++n.tx_messages;
-        n.tx_bytes += o.total;
+        n.tx_bytes += size;
     }
     SOFTEFA_POINT(payload_written);
-    commit_of(o, l, wire::pdu_kind::send, o.total);
+    commit_here(o, l, wire::pdu_kind::send, size, 0);
     o.sent_to = l.channel->tx.head();
-    if ((o.flags & wire::flag_ud) != 0) {
+    if ((o.flags & wire::flag_ud) != 0) [[unlikely]] {
         op_complete(o, efa_status::ok);
         return sent::ended;
     }
     return sent::yes;
+}
+
+/// Of two pieces.
+[[gnu::noinline]] sent transmit_pieces(op &o, link &l) noexcept
+{
+    const std::uint8_t *from[2] = {};
+    for (unsigned i = 0; i < o.sge_count; ++i) {
+        if (o.sges[i].length == 0)
+            continue;
+        from[i] = mr_translate(o.sges[i].lkey, lkey_mask, o.owner->domain, o.sges[i].address, o.sges[i].length, 0);
+        if (from[i] == nullptr)
+            return end_by_key(o);
+    }
+    std::uint8_t *room = l.channel->tx.reserve(o.total);
+    if (room == nullptr)
+        return sent::blocked;
+    for (unsigned i = 0; i < o.sge_count; ++i) {
+        if (from[i] != nullptr)
+            std::memcpy(room, from[i], o.sges[i].length);
+        room += o.sges[i].length;
+    }
+    return commit_send(o, l);
+}
+
+[[gnu::always_inline]] inline sent transmit_send(op &o, link &l) noexcept
+{
+    if (o.sge_count > 1) [[unlikely]]
+        return transmit_pieces(o, l);
+    const std::uint32_t size = o.total;
+    const std::uint8_t *from = o.inline_bytes;
+    if (!o.is_inline && size != 0) {
+        from = mr_translate(o.sges[0].lkey, lkey_mask, o.owner->domain, o.sges[0].address, size, 0);
+        if (from == nullptr) [[unlikely]]
+            return end_by_key(o);
+    }
+    std::uint8_t *room = l.channel->tx.reserve(size);
+    if (room == nullptr) [[unlikely]]
+        return sent::blocked;
+    copy_payload(room, from, size);
+    return commit_send(o, l);
 }
 
 sent transmit_read(op &o, link &l) noexcept
@@ -167,7 +195,7 @@ sent transmit_write(op &o, link &l, bool *moved_p) noexcept
 }
 
 /// First try, or one after a wait.
-sent transmit(op &o, link &l) noexcept
+[[gnu::noinline]] sent transmit(op &o, link &l) noexcept
 {
     bool moved = false;
     switch (o.kind) {
@@ -178,14 +206,14 @@ sent transmit(op &o, link &l) noexcept
     return sent::ended;
 }
 
-op_list &waiting_list(const op &o, link &l) noexcept
+inline op_list &waiting_list(const op &o, link &l) noexcept
 {
     if (o.kind == op_kind::read)
         return l.pending_reads;
     return o.kind == op_kind::write ? l.writes : l.pending;
 }
 
-void queue(op &o, link &l) noexcept
+[[gnu::noinline]] void queue(op &o, link &l) noexcept
 {
     o.state = op_state::queued;
     o.to    = &l;
@@ -207,16 +235,6 @@ bool run_list(op_list &list, link &l, unsigned budget) noexcept
         }
     }
     return moved;
-}
-
-[[gnu::always_inline]] inline op *op_named(const link &l, std::uint64_t name) noexcept
-{
-    const wire::op_id id = wire::op_id::unpack(name);
-    qp               *q  = objects().qps.at(id.qp_slot);
-    if (q == nullptr || id.slot >= q->sq_entries)
-        return nullptr;
-    op &o = q->ops[id.slot];
-    return o.generation == id.generation && o.state != op_state::free && o.to == &l ? &o : nullptr; // REQ-2
 }
 
 /// The next work for that destination looks for its owner again. Only a way over this very link is forgotten: a peer says nothing about others.
@@ -294,6 +312,16 @@ void retry_after_rnr(op &o) noexcept
     o.state       = op_state::rnr_wait; // `to` stays: if that process ends, the next owner of the QPN is not the one that was meant
     o.deadline_ns = base::clock_now_ns() + e.rnr_pause_ns;
     e.rnr.push(o);
+    e.rare |= rare_timers;
+}
+
+/// Until the helper has found its destination.
+[[gnu::noinline]] void park(engine_state &e, op &o) noexcept
+{
+    o.state = op_state::parked;
+    o.to    = nullptr;
+    e.parked.push(o);
+    e.resolve_wanted = true;
 }
 
 } // namespace
@@ -308,10 +336,7 @@ void requester_submit(op &o) noexcept
     const unsigned route = e.routes[o.device][o.dst_qpn];
     link          *l     = route != 0 ? e.links[route - 1] : nullptr;
     if (l == nullptr) [[unlikely]] {
-        o.state = op_state::parked;
-        o.to    = nullptr;
-        e.parked.push(o);
-        e.resolve_wanted = true;
+        park(e, o);
         return;
     }
     o.to = l;
@@ -319,15 +344,17 @@ void requester_submit(op &o) noexcept
         requester_end(o, l->end_status);
         return;
     }
-    if (!waiting_list(o, *l).empty()) [[unlikely]] {
+    sent done = sent::blocked; // where others wait already
+    if (o.kind == op_kind::send) [[likely]] {
+        if (l->pending.empty()) [[likely]]
+            done = transmit_send(o, *l);
+    } else if (waiting_list(o, *l).empty()) {
+        done = transmit(o, *l);
+    }
+    if (done == sent::yes) [[likely]]
+        o.state = op_state::in_flight;
+    else if (done == sent::blocked)
         queue(o, *l);
-        return;
-    }
-    switch (transmit(o, *l)) {
-    case sent::yes: o.state = op_state::in_flight; break;
-    case sent::blocked: queue(o, *l); break;
-    case sent::ended: break;
-    }
 }
 
 void requester_end(op &o, efa_status status) noexcept

@@ -96,8 +96,14 @@ constexpr bool can_receive(qp_state state) noexcept
     return (states >> static_cast<unsigned>(state) & 1) != 0;
 }
 
-[[gnu::always_inline]] inline void recv_complete_inline(qp &q, const wire::header &h, efa_status status, std::uint16_t req_id,
-                                                        std::uint32_t length, unsigned op, bool unsolicited) noexcept
+/// Second word of a receive completion: who sent it, and the immediate.
+inline std::uint64_t recv_word1(const wire::header &h, std::uint16_t ah) noexcept
+{
+    return ah | (std::uint64_t{h.src_qpn} << 16) | (std::uint64_t{h.imm} << 32);
+}
+
+void recv_complete(qp &q, const wire::header &h, efa_status status, std::uint16_t req_id, std::uint32_t length, unsigned op,
+                   bool unsolicited) noexcept
 {
     device_counters    &n  = engine().counters[q.device];
     const std::uint16_t ah = q.domain->ah_by_device[h.src_device];
@@ -107,7 +113,7 @@ constexpr bool can_receive(qp_state state) noexcept
         flags |= wqe::cqe_has_imm;
     entry.words[0] = wqe::cqe_word0(req_id, static_cast<unsigned>(status), wqe::queue_recv, op, flags, q.qpn,
                                     static_cast<std::uint16_t>(length));
-    entry.words[1] = ah | (std::uint64_t{h.src_qpn} << 16) | (std::uint64_t{h.imm} << 32);
+    entry.words[1] = recv_word1(h, ah);
     if (op == wqe::op_rdma_write) {
         entry.words[2] = length >> 16;
     } else if (ah == ah_unknown && q.recv_cq->with_sgid) {
@@ -119,10 +125,10 @@ constexpr bool can_receive(qp_state state) noexcept
     cq_write(*q.recv_cq, entry);
 }
 
-void recv_complete(qp &q, const wire::header &h, efa_status status, std::uint16_t req_id, std::uint32_t length, unsigned op,
-                   bool unsolicited) noexcept
+inline void acknowledge(link &l, const wire::header &h, efa_status status, bool is_read) noexcept
 {
-    recv_complete_inline(q, h, status, req_id, length, op, unsolicited);
+    l.channel->acks_out.push({h.op & ((std::uint64_t{1} << wire::ack::op_bits) - 1), status, is_read});
+    link_touch(l);
 }
 
 /// The QPN may have moved to another process, and a sender of datagrams would never learn it. To this process itself there is one way only.
@@ -137,21 +143,16 @@ void recv_complete(qp &q, const wire::header &h, efa_status status, std::uint16_
     link_touch(l);
 }
 
-inline void answer(link &l, const wire::header &h, efa_status status) noexcept
+void answer(link &l, const wire::header &h, efa_status status) noexcept
 {
     if ((h.flags & wire::flag_ud) != 0) {
         if (status == efa_status::no_such_qpn) [[unlikely]]
             tell_stale_route(l, h);
         return;
     }
-    wire::ack a;
-    a.op      = h.op & ((std::uint64_t{1} << wire::ack::op_bits) - 1);
-    a.status  = status;
-    a.is_read = h.kind == wire::pdu_kind::read_req;
     if (engine().record_data) [[unlikely]]
         record(record_kind::ack_out, h.dst_device, h.dst_qpn, h.src_qpn, static_cast<unsigned>(status), h.op, 0);
-    l.channel->acks_out.push(a);
-    link_touch(l);
+    acknowledge(l, h, status, h.kind == wire::pdu_kind::read_req);
 }
 
 /// Why a record is refused, counted.
@@ -166,11 +167,16 @@ inline void answer(link &l, const wire::header &h, efa_status status) noexcept
     return efa_status::bad_dest_qpn;
 }
 
+inline bool takes(const qp &q, const wire::header &h) noexcept
+{
+    return can_receive(q.state) && h.qkey == q.qkey && (q.type == qp_type::ud) == ((h.flags & wire::flag_ud) != 0);
+}
+
 /// The QP that a record is for, or the status that refuses it.
 inline efa_status find_target(const wire::header &h, qp **q_p) noexcept
 {
     qp *q = qp_find_local(h.dst_device, h.dst_qpn);
-    if (q == nullptr || !can_receive(q->state) || h.qkey != q->qkey || (q->type == qp_type::ud) != ((h.flags & wire::flag_ud) != 0)) [[unlikely]]
+    if (q == nullptr || !takes(*q, h)) [[unlikely]]
         return refuse(h, q);
     *q_p = q;
     return efa_status::ok;
@@ -284,15 +290,10 @@ efa_status serve_send(const wire::header &h, const std::uint8_t *payload) noexce
         recv_complete(*q, h, efa_status::bad_length, wr.req_id, 0, wqe::op_send, false);
         return efa_status::remote_bad_length;
     }
-    efa_status placed;
-    if (wr.count == 1 && !ud) [[likely]] {
-        placed = place(*q, wr.sges[0], payload, h.payload_size);
-    } else {
-        std::uint8_t grh[grh_size];
-        if (ud)
-            make_grh(h, grh);
-        placed = scatter(*q, wr, ud ? grh : nullptr, payload, h.payload_size);
-    }
+    std::uint8_t grh[grh_size];
+    if (ud)
+        make_grh(h, grh);
+    const efa_status placed = scatter(*q, wr, ud ? grh : nullptr, payload, h.payload_size);
     if (placed != efa_status::ok) [[unlikely]] {
         ++n.drop_recv_lkey;
         recv_complete(*q, h, efa_status::invalid_lkey, wr.req_id, 0, wqe::op_send, false);
@@ -301,9 +302,46 @@ efa_status serve_send(const wire::header &h, const std::uint8_t *payload) noexce
     ++n.rx_messages;
     n.rx_bytes += h.payload_size;
     SOFTEFA_POINT(payload_placed);
-    recv_complete_inline(*q, h, efa_status::ok, wr.req_id, length, wqe::op_send, false);
+    recv_complete(*q, h, efa_status::ok, wr.req_id, length, wqe::op_send, false);
     SOFTEFA_POINT(receive_completed);
     return efa_status::ok;
+}
+
+/// The common message, served and answered: reliable, into one buffer, which has the room, and with a completion that nothing hinders. False: it is
+/// something else, and nothing was done or counted.
+inline bool take_plain_send(link &l, const wire::header &h, const std::uint8_t *payload) noexcept
+{
+    const unsigned device = h.dst_device;
+    qp            *q      = qp_find_local(device, h.dst_qpn);
+    if (q == nullptr || !takes(*q, h) || !q->receives_plainly) [[unlikely]]
+        return false;
+    cq                 &c  = *q->recv_cq;
+    const std::uint16_t ah = q->domain->ah_by_device[h.src_device];
+    if (!cq_is_plain(c) || ah == ah_unknown) [[unlikely]]
+        return false;
+    const std::uint16_t at        = q->rq_consumed;
+    const auto          available = static_cast<std::uint16_t>(static_cast<std::uint16_t>(q->rq_doorbell->load(std::memory_order_acquire)) - at);
+    if (available == 0 || available > q->rq_entries) [[unlikely]]
+        return false;
+    std::uint8_t bytes[16];
+    std::memcpy(bytes, q->rq_ring + (at & (q->rq_entries - 1)) * 16, sizeof(bytes));
+    const wqe::recv_descriptor d    = wqe::decode_recv(bytes);
+    const std::uint32_t        size = h.payload_size;
+    if (!(d.first & d.last) || d.length < size || place(*q, {d.length, d.lkey, d.address}, payload, size) != efa_status::ok) [[unlikely]]
+        return false;
+    q->rq_consumed     = static_cast<std::uint16_t>(at + 1);
+    device_counters &n = engine().counters[device];
+    ++n.rx_packets;
+    n.rx_packet_bytes += size;
+    ++n.rx_messages;
+    n.rx_bytes += size;
+    ++n.completions;
+    SOFTEFA_POINT(payload_placed);
+    const std::uint8_t flags = (h.flags & wire::flag_has_imm) != 0 ? wqe::cqe_has_imm : 0;
+    cq_store(c, {{wqe::cqe_word0(d.req_id, 0, wqe::queue_recv, wqe::op_send, flags, q->qpn, static_cast<std::uint16_t>(size)), recv_word1(h, ah), 0, 0}});
+    SOFTEFA_POINT(receive_completed);
+    acknowledge(l, h, efa_status::ok, false);
+    return true;
 }
 
 /// What RDMA needs of its target, on top of a QP.
@@ -547,14 +585,9 @@ bool serve_read_chunk(link &l, read_request &r) noexcept
     return true;
 }
 
-} // namespace
-
-void responder_record(link &l, const wire::header &h, const std::uint8_t *payload) noexcept
+/// A record whose devices and size are within range.
+[[gnu::noinline]] void take_any(link &l, const wire::header &h, const std::uint8_t *payload) noexcept
 {
-    if (h.src_device >= limits::devices || h.dst_device >= limits::devices || h.payload_size > fabric::record_payload_max) [[unlikely]] {
-        link_fail(l, "field out of range");
-        return;
-    }
     device_counters &n = engine().counters[h.dst_device];
     ++n.rx_packets;
     n.rx_packet_bytes += h.payload_size;
@@ -568,6 +601,16 @@ void responder_record(link &l, const wire::header &h, const std::uint8_t *payloa
     case wire::pdu_kind::read_grant: requester_read_grant(l, h, payload); return;
     default: link_fail(l, "unknown kind of record"); return;
     }
+}
+
+} // namespace
+
+void responder_record(link &l, const wire::header &h, const std::uint8_t *payload) noexcept
+{
+    if (h.src_device >= limits::devices || h.dst_device >= limits::devices || h.payload_size > fabric::record_payload_max) [[unlikely]]
+        link_fail(l, "field out of range");
+    else if (h.kind != wire::pdu_kind::send || engine().record_data || !take_plain_send(l, h, payload)) [[unlikely]]
+        take_any(l, h, payload);
 }
 
 bool responder_reads(link &l) noexcept

@@ -27,7 +27,8 @@ struct meta {
     bool          has_imm, is_inline, well_formed; ///< well_formed: the bits that are always 1 are
     std::uint16_t dest_qpn, length, ah_number; ///< length: inline bytes, else SGEs
     std::uint32_t imm, qkey;
-    std::uint64_t req_id_high; ///< 48 bits
+    std::uint16_t req_id_middle; ///< of a wide id, as is the rest
+    std::uint32_t req_id_high;
 };
 
 inline meta decode_meta(const std::uint8_t *w) noexcept
@@ -44,7 +45,8 @@ inline meta decode_meta(const std::uint8_t *w) noexcept
     m.imm         = load<std::uint32_t>(w, 8);
     m.ah_number   = load<std::uint16_t>(w, 12);
     m.qkey        = load<std::uint32_t>(w, 16);
-    m.req_id_high = load<std::uint16_t>(w, 26) | (std::uint64_t{load<std::uint32_t>(w, 28)} << 16);
+    m.req_id_middle = load<std::uint16_t>(w, 26);
+    m.req_id_high   = load<std::uint32_t>(w, 28);
     return m;
 }
 

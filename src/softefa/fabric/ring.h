@@ -143,16 +143,17 @@ public:
     /// payload_size as it is given here. A header made elsewhere and copied would be read back before its narrow stores are done.
     template <class Fill> void commit_in_place(std::uint32_t payload_size, Fill &&fill) noexcept
     {
-        std::uint8_t *record = base_ + head_ % data_ring_size;
-        const auto    next   = head_ + record_size(payload_size);
+        std::uint8_t *const base   = base_; // not read again behind each store
+        const std::uint64_t head   = head_, next = head + record_size(payload_size);
+        std::uint8_t *const record = base + head % data_ring_size;
 
-        commit_word(base_ + next % data_ring_size).store(0, std::memory_order_relaxed);
+        commit_word(base + next % data_ring_size).store(0, std::memory_order_relaxed);
         SOFTEFA_POINT(next_cleared);
         fill(*reinterpret_cast<wire::header *>(record));
         SOFTEFA_POINT(header_written);
-        commit_word(record).store(commit_value(head_), std::memory_order_release);
+        commit_word(record).store(commit_value(head), std::memory_order_release);
         head_ = next;
-        prefetch_for_write(base_ + (next + unit_size) % data_ring_size); // the next record's commit clears it, if that one is short
+        prefetch_for_write(base + (next + unit_size) % data_ring_size); // the next record's commit clears it, if that one is short
         SOFTEFA_POINT(committed);
     }
     /// The same for a header that exists already.
@@ -210,7 +211,7 @@ public:
     {
         base_ = peer_segment + data_ring_offset;
         own_  = own;
-        position_ = 0;
+        seek(0);
         rule_ = reinterpret_cast<const control_page *>(peer_segment)->may_cut;
     }
 
@@ -230,19 +231,16 @@ public:
     }
     std::uint64_t position() const noexcept { return position_; }
 
-    bool empty() const noexcept { return word_at(position_) != commit_value(position_); }
+    bool empty() const noexcept { return word_of(place_)->load(std::memory_order_acquire) != expected_; }
 
     /// Copies the header at the current position; pads are skipped. The payload may be read until advance().
-    outcome peek(wire::header &h) noexcept
+    outcome peek(wire::header &h) noexcept { return empty() ? outcome::empty : peek_there(h); }
+
+    /// The same after empty() said no.
+    outcome peek_there(wire::header &h) noexcept
     {
-        outcome seen = peek_at(position_, h);
-        if (seen == outcome::record && h.kind == wire::pdu_kind::pad) [[unlikely]] {
-            position_ += record_size(h.payload_size);
-            seen = peek_at(position_, h);
-            if (seen == outcome::record && h.kind == wire::pdu_kind::pad)
-                return outcome::violation; // a pad ends at the start of the ring: never two in a row
-        }
-        return seen;
+        const outcome seen = copy_header(place_, h);
+        return seen != outcome::record || h.kind != wire::pdu_kind::pad ? seen : skip_pad(h);
     }
 
     /// Header of the record behind `h`, where there is one on this lap.
@@ -252,7 +250,7 @@ public:
         return seen == outcome::record && next.kind == wire::pdu_kind::pad ? outcome::empty : seen;
     }
 
-    const std::uint8_t *payload() const noexcept { return base_ + position_ % data_ring_size + sizeof(wire::header); }
+    const std::uint8_t *payload() const noexcept { return place_ + sizeof(wire::header); }
     const std::uint8_t *payload_next(const wire::header &h) const noexcept
     {
         return base_ + (position_ + record_size(h.payload_size)) % data_ring_size + sizeof(wire::header);
@@ -261,33 +259,55 @@ public:
     {
         return data_ring_offset + static_cast<std::size_t>(payload - base_);
     }
-    void advance(const wire::header &h) noexcept { position_ += record_size(h.payload_size); }
+    void advance(const wire::header &h) noexcept { seek(position_ + record_size(h.payload_size)); }
     /// Gives the consumed bytes back to the producer.
     void publish() noexcept { own_->data_consumed.store(position_, std::memory_order_release); }
 
 private:
-    std::uint32_t word_at(std::uint64_t position) const noexcept
+    /// `h` is a pad; becomes what is behind it.
+    [[gnu::noinline]] outcome skip_pad(wire::header &h) noexcept
     {
-        return reinterpret_cast<const std::atomic<std::uint32_t> *>(base_ + position % data_ring_size)
-            ->load(std::memory_order_acquire);
+        seek(position_ + record_size(h.payload_size));
+        const outcome seen = peek_at(position_, h);
+        // A pad ends at the start of the ring: never two in a row.
+        return seen == outcome::record && h.kind == wire::pdu_kind::pad ? outcome::violation : seen;
     }
 
-    outcome peek_at(std::uint64_t position, wire::header &h) noexcept
+    static const std::atomic<std::uint32_t> *word_of(const std::uint8_t *record) noexcept
     {
-        if (word_at(position) != commit_value(position))
-            return outcome::empty;
-        std::memcpy(&h, base_ + position % data_ring_size, sizeof(h));
-        const std::size_t tail = data_ring_size - position % data_ring_size;
+        return reinterpret_cast<const std::atomic<std::uint32_t> *>(record);
+    }
+
+    void seek(std::uint64_t position) noexcept
+    {
+        position_ = position;
+        place_    = base_ + position % data_ring_size;
+        expected_ = commit_value(position);
+    }
+
+    outcome peek_at(std::uint64_t position, wire::header &h) const noexcept
+    {
+        const std::uint8_t *record = base_ + position % data_ring_size;
+        return word_of(record)->load(std::memory_order_acquire) == commit_value(position) ? copy_header(record, h) : outcome::empty;
+    }
+
+    /// Of a record that is complete.
+    outcome copy_header(const std::uint8_t *record, wire::header &h) const noexcept
+    {
+        std::memcpy(&h, record, sizeof(h));
+        const std::size_t tail = data_ring_size - static_cast<std::size_t>(record - base_);
         // RING-3; the sum cannot overflow: 32-bit payload in 64-bit arithmetic
         if (record_size(h.payload_size) > tail || (h.kind == wire::pdu_kind::pad && record_size(h.payload_size) != tail)) [[unlikely]]
             return outcome::violation;
         return outcome::record;
     }
 
+    const std::uint8_t *place_    = nullptr; ///< where position_ lies
+    std::uint32_t       expected_ = 0;       ///< the commit word of a record there
+    std::uint32_t       rule_     = cut_never;
     const std::uint8_t *base_     = nullptr;
     control_page       *own_      = nullptr;
     std::uint64_t       position_ = 0; ///< bytes ever consumed
-    std::uint32_t       rule_     = cut_never;
 };
 
 /// Writes acknowledgements into the own segment.
@@ -338,32 +358,40 @@ class ack_rx {
 public:
     void init(const std::uint8_t *peer_segment, control_page *own) noexcept
     {
-        words_    = reinterpret_cast<const std::atomic<std::uint64_t> *>(peer_segment + ack_ring_offset);
-        own_      = own;
-        position_ = 0;
+        words_ = reinterpret_cast<const std::atomic<std::uint64_t> *>(peer_segment + ack_ring_offset);
+        own_   = own;
+        seek(0);
     }
 
-    bool empty() const noexcept { return wire::ack::lap(word(0)) != ack_tx::lap(position_); }
+    bool empty() const noexcept { return wire::ack::lap(place_->load(std::memory_order_acquire)) != lap_; }
 
-    /// The acknowledgement `ahead` places from the current one (0 or 1).
-    bool peek(wire::ack &a, unsigned ahead = 0) const noexcept
+    bool peek(wire::ack &a) const noexcept
     {
-        const std::uint64_t value = word(ahead);
-        if (wire::ack::lap(value) != ack_tx::lap(position_ + ahead))
-            return false;
-        a = wire::ack::unpack(value);
-        return true;
+        const std::uint64_t value = place_->load(std::memory_order_acquire);
+        a                         = wire::ack::unpack(value);
+        return wire::ack::lap(value) == lap_;
     }
-    void advance(unsigned count = 1) noexcept { position_ += count; }
+    /// The acknowledgement so many places behind the current one.
+    bool peek_ahead(wire::ack &a, std::size_t ahead) const noexcept
+    {
+        const std::uint64_t value = words_[(position_ + ahead) % ack_count].load(std::memory_order_acquire);
+        a                         = wire::ack::unpack(value);
+        return wire::ack::lap(value) == ack_tx::lap(position_ + ahead);
+    }
+    void advance() noexcept { seek(position_ + 1); }
     void publish() noexcept { own_->acks_consumed.store(position_, std::memory_order_release); }
     std::uint64_t position() const noexcept { return position_; }
 
 private:
-    std::uint64_t word(unsigned ahead) const noexcept
+    void seek(std::uint64_t position) noexcept
     {
-        return words_[(position_ + ahead) % ack_count].load(std::memory_order_acquire);
+        position_ = position;
+        place_    = words_ + position % ack_count;
+        lap_      = ack_tx::lap(position);
     }
 
+    const std::atomic<std::uint64_t> *place_    = nullptr; ///< where position_ lies
+    unsigned                          lap_      = 0;       ///< of a word that is new there
     const std::atomic<std::uint64_t> *words_    = nullptr;
     control_page                     *own_      = nullptr;
     std::uint64_t                     position_ = 0;

@@ -26,12 +26,8 @@ namespace {
 
 /// After `poll` said that there is nothing. An entry whose queue pair is gone is taken by the provider and handed to nobody: it is missing in
 /// the overrun account until a second poll finds nothing either of what was written before it began. *result_p: what that poll says.
-template <class Poll> void polled_again(const object &slot, int nothing, Poll &&poll, int *result_p)
+template <class Poll> [[gnu::noinline]] void polled_again(const object &slot, std::uint64_t written, int nothing, Poll &&poll, int *result_p)
 {
-    const std::uint64_t written = dev::engine_written(slot.device);
-    if (written == 0) [[likely]] {
-        return;
-    }
     *result_p = poll();
     if (*result_p == nothing) {
         dev::engine_emptied(slot.device, written);
@@ -47,8 +43,8 @@ int wrapped_poll_cq(ibv_cq *cq, int count, ibv_wc *wc)
     }
     dev::engine_poll(slot->device);
     int polled = slot->hooks->poll_cq(cq, count, wc);
-    if (polled == 0 && count > 0) {
-        polled_again(*slot, 0, [&] { return slot->hooks->poll_cq(cq, count, wc); }, &polled);
+    if (const std::uint64_t written = polled == 0 && count > 0 ? dev::engine_written(slot->device) : 0; written != 0) [[unlikely]] {
+        polled_again(*slot, written, 0, [&] { return slot->hooks->poll_cq(cq, count, wc); }, &polled);
     }
     if (polled > 0) { // only what was handed out is certain to be taken
         dev::engine_consumed(slot->device, static_cast<unsigned>(polled));
@@ -112,8 +108,8 @@ int wrapped_start_poll(ibv_cq_ex *cq, ibv_poll_cq_attr *attr)
     }
     dev::engine_poll(slot->device);
     int error = slot->start_poll(cq, attr);
-    if (error == ENOENT) {
-        polled_again(*slot, ENOENT, [&] { return slot->start_poll(cq, attr); }, &error);
+    if (const std::uint64_t written = error == ENOENT ? dev::engine_written(slot->device) : 0; written != 0) [[unlikely]] {
+        polled_again(*slot, written, ENOENT, [&] { return slot->start_poll(cq, attr); }, &error);
     }
     if (error == 0) {
         slot->polled = 1;

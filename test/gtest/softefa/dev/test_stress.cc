@@ -107,7 +107,7 @@ TEST_F(stress, sleeper_without_room_for_acknowledgements_is_woken)
         other.kill(SIGCONT);
         softefa::wire::ack       last;
         softefa::fabric::ack_rx &acks = l->channel->acks_in;
-        ASSERT_TRUE(until([&] { return acks.peek(last, softefa::fabric::ack_count - 2); }));
+        ASSERT_TRUE(until([&] { return acks.peek_ahead(last, softefa::fabric::ack_count - 2); }));
         ASSERT_TRUE(until([&] { return all_threads_wait(other.pid); }));
     }
     for (unsigned i = 0; i < count; ++i) {
