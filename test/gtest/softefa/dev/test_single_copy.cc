@@ -208,7 +208,7 @@ TEST_F(single_copies, unmapped_memory_ends_in_the_status_of_its_side)
         auto    *at = holed(e.pd, &m);
         std::uint32_t       word;
         const std::uint64_t before = counted().drop_fault;
-        if (!io.swap({e.qp.qpn, m.rkey, reinterpret_cast<std::uint64_t>(at)}, &peer))
+        if (!io.swap({e.qp.qpn, 0, m.rkey, reinterpret_cast<std::uint64_t>(at)}, &peer))
             return 2;
         return io.get(&word) && io.put(counted().drop_fault - before) ? 0 : 3;
     });
