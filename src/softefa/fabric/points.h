@@ -37,6 +37,7 @@ enum class point : std::uint8_t {
 
 #ifdef SOFTEFA_FAULT_POINTS
 void point_arm(point p, std::uint32_t passes, int signal) noexcept; ///< the process gets the signal when it passes `p` that often from now
+void point_call(point p, void (*then)()) noexcept; ///< once, by whoever passes `p` next
 std::uint32_t point_passes(point p) noexcept;
 void point_passed(point p) noexcept;
 #define SOFTEFA_POINT(name) ::softefa::fabric::point_passed(::softefa::fabric::point::name)

@@ -3,6 +3,8 @@
 #include "softefa/fabric/points.h"
 
 #include <algorithm>
+#include <atomic>
+#include <thread>
 
 namespace {
 
@@ -410,6 +412,57 @@ TEST_F(stopped_copies, stopped_initiator_is_copied_from)
     EXPECT_EQ(std::count(e.memory.begin() + size, e.memory.end(), lent), 0);
     other.kill(SIGCONT);
     EXPECT_EQ(other.reap(), 0);
+}
+
+/// ENG-1, with threads that leave work to the holder of the engine.
+class combining : public device_test {
+protected:
+    static std::uint16_t fetched(const queue_pair &q) { return objects().qps.find(q.h)->sq_consumed; }
+    /// Posts from another thread, to the process itself.
+    static void post_elsewhere(endpoint &e, queue_pair &from)
+    {
+        std::thread([&] { from.post(from.send_inline(1, e.ah, e.qp.qpn, "x")); }).join();
+    }
+    inline static endpoint          *one   = nullptr;
+    inline static queue_pair        *other = nullptr;
+    inline static std::atomic<bool>  left{false};      ///< in the pass
+    inline static std::atomic<pid_t> served_by{0};     ///< thread that took what was left
+};
+
+/// Left behind the pass's look at doorbells: the holder took the mark back before that look, so the new one stands.
+TEST_F(combining, work_left_during_the_holder_s_pass_is_done_by_the_holder)
+{
+    endpoint   e;
+    queue_pair second;
+    ASSERT_TRUE(second.open(e.at, e.pd, e.scq.h, e.rcq.h));
+    second.connect();
+    one   = &e;
+    other = &second;
+    bool by_holder = false;
+    for (unsigned tries = 0; tries < 50 && !by_holder; ++tries) { // the helper may be faster by a hair: then it is the holder
+        left      = false;
+        served_by = 0;
+        for (std::uint16_t i = 0; i < 2; ++i)
+            e.qp.post_recv(i, {e.slice(i * 64u, 64)});
+        {
+            const engine_guard guard;
+            const auto         before = fetched(e.qp);
+            post_elsewhere(e, e.qp);
+            EXPECT_EQ(fetched(e.qp), before) << "the engine is held";
+            softefa::fabric::point_call(point::receive_completed, [] {
+                const auto seen = fetched(*other);
+                post_elsewhere(*one, *other);
+                EXPECT_EQ(fetched(*other), seen) << "the engine is held";
+                softefa::fabric::point_call(point::receive_completed, [] { served_by = gettid(); });
+                left = true;
+            });
+        }
+        by_holder = served_by == gettid(); // before anything else runs the engine in this thread
+        ASSERT_TRUE(left) << "the pass did not serve what was left before it";
+        for (unsigned i = 0; i < 2; ++i)
+            ASSERT_TRUE(e.rcq.wait() && e.scq.wait());
+    }
+    EXPECT_TRUE(by_holder) << "left to nobody";
 }
 
 } // namespace
