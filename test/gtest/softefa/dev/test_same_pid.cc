@@ -19,7 +19,7 @@ constexpr std::size_t   bytes = 1 << 20;
 constexpr unsigned      doomed = 20;
 
 struct birth {
-    std::uint32_t pid = 0;
+    std::uint32_t pid = 0, unused = 0; ///< no byte of it is left to chance
     address       at;
 };
 
@@ -31,7 +31,7 @@ int peer_of_survivor(pipe_end io, std::uint8_t value, bool receives)
     std::fill(e.memory.begin(), e.memory.end(), value);
     for (std::uint16_t i = 0; receives && i < 2 * doomed; ++i)
         e.qp.post_recv(i, {e.slice(i * 64u, 64)});
-    if (!io.put(birth{static_cast<std::uint32_t>(getpid()), address_of(e)}))
+    if (!io.put(birth{static_cast<std::uint32_t>(getpid()), 0, address_of(e)}))
         return 2;
     std::uint32_t others = 0;
     while (!io.get(&word, 1))
