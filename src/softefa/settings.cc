@@ -14,6 +14,7 @@
  */
 #include "softefa/settings.h"
 
+#include <bit>
 #include <cctype>
 #include <cerrno>
 #include <cstdarg>
@@ -422,6 +423,19 @@ const char *contradiction(const settings &s)
     }
     if (s.rude.fail_status == 0 && (s.rude.fail_at != 0 || s.rude.fail_per_65536 != 0)) {
         return "SOFTEFA_FAIL_STATUS=0: must be 1..18 where SOFTEFA_FAIL_AT or SOFTEFA_FAIL_RATE is set";
+    }
+    if (s.rude.fail_status != 0 && s.rude.fail_at == 0 && s.rude.fail_per_65536 == 0) {
+        return "SOFTEFA_FAIL_STATUS: does nothing without SOFTEFA_FAIL_AT or SOFTEFA_FAIL_RATE";
+    }
+    // Rings have 2^n entries, and rdma-core rounds what a program asks for up: a limit between two could never be reached.
+    if (!std::has_single_bit(limits.max_cqe)) {
+        return "SOFTEFA_MAX_CQE: must be a power of two";
+    }
+    if (!std::has_single_bit(limits.max_sq_wr)) {
+        return "SOFTEFA_MAX_SQ_WR: must be a power of two";
+    }
+    if (!std::has_single_bit(limits.max_rq_wr)) {
+        return "SOFTEFA_MAX_RQ_WR: must be a power of two";
     }
     if (s.unresponsive_ns != 0 && s.unresponsive_ns < 10'000'000) {
         return "SOFTEFA_UNRESPONSIVE_TIMEOUT: must be 0, or 10ms..3600s";

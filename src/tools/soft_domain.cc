@@ -1,6 +1,8 @@
 /* See soft_domain.h. */
 #include "tools/soft_domain.h"
 
+#include "softefa/observe/names.h"
+
 #include "tools/soft_run.h"
 
 #include <algorithm>
@@ -11,6 +13,7 @@
 #include <cstring>
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -40,6 +43,20 @@ bool ends_with(const std::string &text, const char *end)
 {
     const size_t length = strlen(end);
     return text.size() >= length && text.compare(text.size() - length, length, end) == 0;
+}
+
+/// The state letter behind the program's name, which may contain anything.
+bool is_stopped(int pid)
+{
+    const std::string path = "/proc/" + std::to_string(pid) + "/stat";
+    char              text[512] = "";
+    const int         fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    const ssize_t     size = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
+    if (fd >= 0) {
+        close(fd);
+    }
+    const char *name_end = size > 0 ? strrchr(text, ')') : nullptr;
+    return name_end != nullptr && name_end[1] == ' ' && (name_end[2] == 'T' || name_end[2] == 't');
 }
 
 std::uint64_t pid_namespace()
@@ -127,7 +144,7 @@ void add_domains(const std::string &parent, const std::string &prefix, std::vect
         struct stat       st;
         if (name.rfind(prefix, 0) == 0 && name.size() > prefix.size() &&
             fstatat(dirfd(listing), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode) && st.st_uid == geteuid()) {
-            domains_p->push_back({name.substr(prefix.size()), parent + "/" + name, {}});
+            domains_p->push_back({name.substr(prefix.size()), parent + "/" + name, {}, {}});
         }
     }
     closedir(listing);
@@ -195,6 +212,7 @@ soft_process process_read(int folder_fd, const std::string &link)
     const int fd = open_published(target, &result);
     if (fd >= 0) {
         read_published(fd, &result);
+        result.stopped = is_stopped(result.pid);
         close(fd);
     }
     return result;
@@ -243,9 +261,41 @@ bool domains_of_options(const soft_options &options, std::vector<soft_domain> *d
     if (options.all) {
         *domains_p = domains_of_user();
     } else {
-        domains_p->push_back({values.domain, values.registry_dir, {}});
+        domains_p->push_back({values.domain, values.registry_dir, {}, {}});
     }
     return true;
+}
+
+std::string domain_refusal(const softefa::settings &wish)
+{
+    std::string unused;
+    const int   folder_fd = domain_open(wish.registry_dir, &unused);
+    const int   fd        = folder_fd >= 0 ? openat(folder_fd, "domain", O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK) : -1;
+    char        theirs[2048] = "", ours[2048] = "";
+    // Processes of the domain hold the lock; without any, the next one chooses anew.
+    const bool somebody = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    const bool known    = somebody && pread(fd, theirs, sizeof(theirs) - 1, 0) > 0;
+    if (fd >= 0) {
+        close(fd);
+    }
+    if (folder_fd >= 0) {
+        close(folder_fd);
+    }
+    softefa::settings_signature(wish, ours, sizeof(ours));
+    if (!known || strcmp(theirs, ours) == 0) {
+        return "";
+    }
+    const char *their_line = theirs, *our_line = ours;
+    while (*their_line != '\0' && *our_line != '\0') {
+        const size_t their_length = strcspn(their_line, "\n"), our_length = strcspn(our_line, "\n");
+        if (their_length != our_length || memcmp(their_line, our_line, our_length) != 0) {
+            return printable(our_line, our_length) + " refused: the processes that already run in domain " + wish.domain + " have " +
+                   printable(their_line, their_length) + "; --domain NAME to be apart";
+        }
+        their_line += their_length + (their_line[their_length] == '\n');
+        our_line += our_length + (our_line[our_length] == '\n');
+    }
+    return "domain " + wish.domain + " was made by another version of Soft EFA that is still running; --domain NAME to be apart";
 }
 
 int domain_open(const std::string &folder, std::string *error_p)
@@ -270,6 +320,7 @@ int domain_open(const std::string &folder, std::string *error_p)
 bool domain_read(soft_domain *domain_p, std::string *error_p)
 {
     domain_p->processes.clear();
+    domain_p->failures.clear();
     const int fd = domain_open(domain_p->folder, error_p);
     if (fd < 0) {
         return false;
@@ -283,9 +334,12 @@ bool domain_read(soft_domain *domain_p, std::string *error_p)
     while (const struct dirent *entry = readdir(listing)) {
         if (ends_with(entry->d_name, observe::link_suffix)) {
             domain_p->processes.push_back(process_read(dirfd(listing), entry->d_name));
+        } else if (observe::name_in(dirfd(listing), entry->d_name) == observe::name_kind::failure) {
+            domain_p->failures.push_back(atoi(entry->d_name + strlen("failure.")));
         }
     }
     closedir(listing);
+    std::sort(domain_p->failures.begin(), domain_p->failures.end());
     std::sort(domain_p->processes.begin(), domain_p->processes.end(), [](const auto &a, const auto &b) { return a.pid < b.pid; });
     return true;
 }

@@ -32,6 +32,7 @@ struct soft_process {
     int           pid      = 0;
     std::uint64_t instance = 0;
     std::string   trouble;  ///< why it is unreadable
+    bool          stopped  = false; ///< by a signal or a debugger: alive, but nothing moves
     bool          torn     = false; ///< tables were being written whenever we looked
 
     std::unique_ptr<const softefa::observe::published, free_bytes> page; ///< a copy, checked; null unless alive
@@ -49,6 +50,7 @@ struct soft_domain {
     std::string               name;
     std::string               folder;
     std::vector<soft_process> processes; ///< by PID
+    std::vector<int>          failures;  ///< PIDs of processes that kept a file when something failed
 };
 
 /// Folder and name of each domain of this user, by what stands where domains are made by default.
@@ -56,6 +58,9 @@ std::vector<soft_domain> domains_of_user();
 
 /// The domains that the options name; their processes are not read yet. False: *error_p is one line.
 bool domains_of_options(const soft_options &options, std::vector<soft_domain> *domains_p, std::string *error_p);
+
+/// Why a process with these settings would be refused by those that live in its domain; "" if it would not.
+std::string domain_refusal(const softefa::settings &wish);
 
 /// Reads the processes. False: there is no such folder, or it is not private to this user; *error_p says so.
 bool domain_read(soft_domain *domain_p, std::string *error_p);

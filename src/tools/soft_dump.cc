@@ -133,6 +133,12 @@ int soft_dump(const soft_options &options)
             fprintf(stderr, "softefa: process %d: %s\n", options.pid, refusal.c_str());
             return exit_refused;
         }
+        const soft_process kept = process_read_file(domain.folder + "/failure." + std::to_string(options.pid));
+        if (kept.page != nullptr) {
+            fprintf(stderr, "softefa: process %d is gone or has no device open; this is what it kept when something failed\n", options.pid);
+            fputs(dump_text(kept).c_str(), stdout);
+            return exit_ok;
+        }
         fprintf(stderr, "softefa: no process %d has a device open in domain %s; 'softefa status' lists them, --domain names another\n", options.pid,
                 domain.name.c_str());
     }

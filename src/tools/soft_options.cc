@@ -1,6 +1,8 @@
 /* See soft_options.h. */
 #include "tools/soft_options.h"
 
+#include "softefa/settings.h"
+
 #include <cctype>
 #include <cstdlib>
 
@@ -125,7 +127,43 @@ private:
         if (value_of("--set", &value, &mine)) {
             return set(value);
         }
-        return !mine && flag();
+        return !mine && (is_setting() ? setting() : flag());
+    }
+
+    /// --bandwidth for SOFTEFA_BANDWIDTH, and so on.
+    std::string setting_variable() const
+    {
+        std::string name = words_[at_].substr(2, words_[at_].find('=') - 2);
+        for (char &c : name) {
+            c = c == '-' ? '_' : static_cast<char>(toupper(static_cast<unsigned char>(c)));
+        }
+        return prefix + name;
+    }
+
+    bool is_setting() const
+    {
+        static const softefa::settings defaults;
+        const std::string              variable = words_[at_].rfind("--", 0) == 0 ? setting_variable() : "";
+        for (unsigned i = 0; i < softefa::settings_count(); ++i) {
+            softefa::setting_row row;
+            softefa::settings_row(i, defaults, &row);
+            if (variable == std::string(prefix) + row.name) {
+                return true;
+            }
+        }
+        return false;
+    }
+
+    bool setting()
+    {
+        const std::string variable = setting_variable(), option = words_[at_].substr(0, words_[at_].find('='));
+        std::string       value;
+        bool              mine = false;
+        if (!value_of(option.c_str(), &value, &mine)) {
+            return false;
+        }
+        o_.settings.emplace_back(variable, value);
+        return true;
     }
 
     bool flag()
@@ -146,6 +184,8 @@ private:
             o_.all = true;
         } else if (clean && word == "--dry-run") {
             o_.dry_run = true;
+        } else if (o_.verb == soft_verb::settings && word == "--markdown") {
+            o_.markdown = true;
         } else if (run && word == "--no-check") {
             o_.check = false;
         } else if (run && word == "--print-env") {
@@ -249,12 +289,14 @@ const char *soft_options_help() noexcept
            "  --all                every domain of this user\n"
            "  --dry-run            only say what would be removed\n"
            "settings  every setting: value, range, meaning; 'limits' only those that describe the devices\n"
+           "  --markdown           the defaults as a table for a document\n"
            "\n"
            "SETTINGS, for every command; they win over variables SOFTEFA_* of the environment:\n"
            "  --profile efa0|efa1|efa2|efa3    what the devices can do (default efa2)\n"
            "  --devices N                      how many (default 1)\n"
            "  --domain NAME                    processes with the same name reach each other (default: default)\n"
-           "  --set NAME=VALUE                 any setting of 'softefa settings'\n"
+           "  --set NAME=VALUE                 any setting of 'softefa settings'; --name VALUE says the same:\n"
+           "                                   --latency 15us --bandwidth 100g\n"
            "\n"
            "Exit code: that of COMMAND; 1 if status finds nobody or dump no such process; 2 if softefa refuses; 126 and 127\n"
            "as in the shell.\n";

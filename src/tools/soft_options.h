@@ -22,6 +22,7 @@ struct soft_options {
     bool                     check     = true;    ///< of run: look at the command before it runs
     bool                     json      = false;   ///< of status
     bool                     all       = false;   ///< of status and clean: every domain of this user
+    bool                     markdown  = false;   ///< of settings: a table of the defaults, for the pages
     bool                     dry_run   = false;   ///< of clean: only say what would go
     unsigned                 watch_ms  = 0;       ///< of status: pause between two looks; 0 = look once
     int                      pid       = 0;       ///< of dump; 0: a file

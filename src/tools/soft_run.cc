@@ -2,6 +2,7 @@
 #include "tools/soft_run.h"
 
 #include "tools/program_check.h"
+#include "tools/soft_domain.h"
 
 #include <algorithm>
 #include <cstdio>
@@ -53,6 +54,19 @@ std::string settings_text(const softefa::settings &values, bool limits_only)
         }
         snprintf(line, sizeof(line), "%-24s %-12s %-12s %-24s %s\n", now.name, now.value, initial.value, now.range, now.help);
         text += line;
+    }
+    return text;
+}
+
+/// docs/softefa-settings.md, but for its head.
+std::string settings_markdown()
+{
+    const softefa::settings defaults;
+    std::string             text = "| setting | default | range | for all processes of a domain | meaning |\n|---|---|---|---|---|\n";
+    for (unsigned i = 0; i < softefa::settings_count(); ++i) {
+        softefa::setting_row row;
+        softefa::settings_row(i, defaults, &row);
+        text += std::string("| `SOFTEFA_") + row.name + "` | " + row.value + " | " + row.range + " | " + (row.shared ? "yes" : "") + " | " + row.help + " |\n";
     }
     return text;
 }
@@ -131,6 +145,14 @@ int soft_run(const soft_options &options, const install_paths &paths)
         fputs(changes_text(changes, options.print_env).c_str(), stdout);
         return exit_ok;
     }
+    softefa::settings wish;
+    if (soft_settings(options, environment_of(environ), &wish, &error)) {
+        error = domain_refusal(wish);
+    }
+    if (!error.empty()) { // the library would say the same, and COMMAND find no device
+        fprintf(stderr, "%s: %s\n", program, error.c_str());
+        return exit_refused;
+    }
     exec_command(program, options.command, changes);
 }
 
@@ -141,6 +163,10 @@ int soft_list_settings(const soft_options &options)
     if (!soft_settings(options, environment_of(environ), &values, &error)) {
         fprintf(stderr, "%s: %s\n", program, error.c_str());
         return exit_refused;
+    }
+    if (options.markdown) {
+        fputs(settings_markdown().c_str(), stdout);
+        return exit_ok;
     }
     fputs(settings_text(values, options.verb == soft_verb::limits).c_str(), stdout);
     return exit_ok;

@@ -127,7 +127,7 @@ void processes_text(const soft_domain &domain, std::string *text_p)
             live_qps(p), live_peers(p), in_units(static_cast<double>(c.tx_messages)).c_str(), in_units(static_cast<double>(c.rx_messages)).c_str(),
             in_units(static_cast<double>(c.read_bytes)).c_str(), in_units(static_cast<double>(c.write_bytes)).c_str(),
             in_units(static_cast<double>(c.completion_errors)).c_str(), in_units(static_cast<double>(drops_of(c))).c_str(),
-            p.torn ? " (was changing)" : "");
+            p.stopped ? " (stopped)" : p.torn ? " (was changing)" : "");
     }
 }
 
@@ -289,6 +289,9 @@ std::string status_text(const soft_domain &now, const soft_domain *before, doubl
     if (dead != 0) {
         add(&text, "  %u process%s ended without closing the device; 'softefa clean' removes what they left\n", dead, dead == 1 ? "" : "es");
     }
+    for (const int pid : now.failures) {
+        add(&text, "  process %d kept what it had recorded when something failed: 'softefa dump %d'; 'softefa clean' removes it\n", pid, pid);
+    }
     if (count == 0) {
         return text;
     }
@@ -323,8 +326,8 @@ std::string status_json(const soft_domain &now)
         comma = ",";
         if (p.page != nullptr) {
             text += ",\"program\":" + json_text(p.program()) + ",\"profile\":" + json_text(p.profile());
-            add(&text, ",\"torn\":%s,\"start_ns\":%" PRIu64 ",\"contexts\":%u,\"parked\":%u,\"helper_asleep\":%s,\"devices\":[",
-                p.torn ? "true" : "false", p.page->start_real_ns, p.page->contexts, p.page->parked, p.page->helper_asleep != 0 ? "true" : "false");
+            add(&text, ",\"stopped\":%s,\"torn\":%s,\"start_ns\":%" PRIu64 ",\"contexts\":%u,\"parked\":%u,\"helper_asleep\":%s,\"devices\":[",
+                p.stopped ? "true" : "false", p.torn ? "true" : "false", p.page->start_real_ns, p.page->contexts, p.page->parked, p.page->helper_asleep != 0 ? "true" : "false");
             for (unsigned d = 0; d < p.device_count(); ++d) {
                 add(&text, "%s{\"name\":\"efa_%u\",\"counters\":", d != 0 ? "," : "", d);
                 json_counters(p.page->counters[d], &text);
@@ -336,6 +339,10 @@ std::string status_json(const soft_domain &now)
             text += ",\"trouble\":" + json_text(p.trouble);
         }
         text += '}';
+    }
+    text += "],\"failures\":[";
+    for (size_t i = 0; i < now.failures.size(); ++i) {
+        add(&text, "%s%d", i != 0 ? "," : "", now.failures[i]);
     }
     return text + "]}";
 }

@@ -1,7 +1,8 @@
 /* What a device counted.
  *
- * Single writer: the holder of the engine lock. Readers see each value whole, not a consistent set. Every work request or record that is not
- * delivered increments exactly one of the reasons (drop_*, bad_doorbell).
+ * Single writer: the holder of the engine lock. Readers see each value whole, not a consistent set. Every record that reaches a process and is not
+ * delivered increments exactly one of the reasons (drop_*), at the receiver; a work request that ends in error increments completion_errors, at
+ * the sender (and rnr_exhausted or no_owner, where that is why).
  * One list gives the fields, their names and their meanings: `softefa status`, the sysfs tree and docs/device-abi.md, section 7, show the same.
  */
 #pragma once
@@ -39,6 +40,8 @@
     /* retries */ \
     X(rnr_naks_sent,       "sends that found no receive posted, at the receiver") \
     X(rnr_retries,         "tries after an RNR, at the sender") \
+    X(rnr_exhausted,       "sends that ended with status 10, at the sender: no receive was posted at any try") \
+    X(no_owner,            "work requests that ended because nobody owns the QPN, or its owner cannot be reached, at the sender") \
     X(reorders,            "pairs swapped on purpose") \
     X(rude_delays,         "work requests delayed on request (SOFTEFA_DELAY)") \
     X(rude_failures,       "work requests made to fail on request (SOFTEFA_FAIL_STATUS)") \

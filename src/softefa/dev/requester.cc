@@ -303,6 +303,7 @@ void retry_after_rnr(op &o) noexcept
         return;
     }
     if (q.rnr_retry != 7 && o.rnr_count >= q.rnr_retry) {
+        ++counters_of(q.device).rnr_exhausted;
         op_complete(o, efa_status::rnr);
         return;
     }
@@ -362,8 +363,10 @@ void requester_end(op &o, efa_status status) noexcept
     const bool ud = (o.flags & wire::flag_ud) != 0;
     if (ud)
         ++counters_of(o.owner->device).drop_ud_unreachable;
-    if (status == efa_status::bad_dest_qpn || status == efa_status::unreachable)
+    if (status == efa_status::bad_dest_qpn || status == efa_status::unreachable) {
+        ++counters_of(o.owner->device).no_owner;
         record(record_kind::no_owner, o.device, o.owner->qpn, o.dst_qpn, static_cast<unsigned>(status), 0, 0);
+    }
     op_complete(o, ud ? efa_status::ok : status);
 }
 

@@ -25,7 +25,7 @@
 namespace softefa::observe {
 
 inline constexpr std::uint32_t magic            = 0x42555053; ///< "SPUB"
-inline constexpr std::uint32_t version          = 2;
+inline constexpr std::uint32_t version          = 3;
 inline constexpr unsigned      record_count_max = 65536;
 inline constexpr char          memfd_name[]     = "softefa-published";
 

@@ -69,7 +69,8 @@ TEST(settings, parse_takes_times_and_rates_with_their_unit_only)
     EXPECT_EQ(0u, parse({"SOFTEFA_LATENCY=0"}).values.latency_ns);
     for (const char *wrong : {"SOFTEFA_LATENCY=15", "SOFTEFA_LATENCY=us", "SOFTEFA_LATENCY=2s", "SOFTEFA_LATENCY=-1us", "SOFTEFA_LATENCY=1 us",
                               "SOFTEFA_LATENCY=1.us.", "SOFTEFA_BANDWIDTH=100", "SOFTEFA_BANDWIDTH=11t", "SOFTEFA_DELAY=99999999999999999999s",
-                              "SOFTEFA_UNRESPONSIVE_TIMEOUT=1ms", "SOFTEFA_FAIL_AT=1", "SOFTEFA_FAIL_STATUS=19", "SOFTEFA_DELAY_MIN=1us"}) {
+                              "SOFTEFA_UNRESPONSIVE_TIMEOUT=1ms", "SOFTEFA_FAIL_AT=1", "SOFTEFA_FAIL_STATUS=19", "SOFTEFA_DELAY_MIN=1us",
+                              "SOFTEFA_FAIL_STATUS=13", "SOFTEFA_MAX_CQE=100", "SOFTEFA_MAX_SQ_WR=50", "SOFTEFA_MAX_RQ_WR=60"}) {
         const auto refused = parse({wrong});
         EXPECT_FALSE(refused.ok) << wrong;
         EXPECT_NE(std::string::npos, refused.error.find(std::string(wrong, strcspn(wrong, "=")))) << refused.error;

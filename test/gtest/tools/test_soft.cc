@@ -54,6 +54,16 @@ TEST(soft_options, run_takes_settings_and_a_command)
     EXPECT_EQ(parsed({"run", "ls", "--watch"}).command, (std::vector<std::string>{"ls", "--watch"})) << "options behind the command are its own";
 }
 
+TEST(soft_options, every_setting_is_an_option_too)
+{
+    const changes wanted = {{"SOFTEFA_LATENCY", "15us"}, {"SOFTEFA_MAX_SQ_WR", "64"}};
+    const auto    o      = parsed({"run", "--latency", "15us", "--max-sq-wr=64", "ls"});
+    EXPECT_EQ(wanted, o.settings);
+    EXPECT_EQ(std::vector<std::string>{"ls"}, o.command);
+    EXPECT_NE(std::string::npos, refused({"run", "--latensy", "15us", "ls"}).find("--latensy"));
+    EXPECT_NE(std::string::npos, refused({"run", "--latency"}).find("--latency needs a value"));
+}
+
 TEST(soft_options, other_verbs)
 {
     EXPECT_EQ(1000u, parsed({"status", "--watch", "--json"}).watch_ms);

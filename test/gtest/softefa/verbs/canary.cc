@@ -231,14 +231,15 @@ int receiver(int socket, std::uint32_t total, pid_t child)
     return spoiled * 100 >= total * spoiled_percent ? broken : 0;
 }
 
-/// As a container's policy may: no access to other processes' memory (nor to the own one by that way).
+/// As a container's policy may: no access to other processes' memory (nor to the own one by that way), or the end of who tries.
 bool deny_process_vm()
 {
+    const std::uint32_t verdict = std::string(getenv("CANARY_DENY_PROCESS_VM")) == "kill" ? SECCOMP_RET_KILL_PROCESS : SECCOMP_RET_ERRNO | EPERM;
     sock_filter program[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_process_vm_readv, 1, 0),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_process_vm_writev, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, verdict),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
     const sock_fprog all{std::size(program), program};
