@@ -31,6 +31,7 @@ namespace {
 
 constexpr char     bad_position[] = "position beyond what was sent";
 constexpr unsigned polls_to_waken = 64; ///< in a row, until the application counts as polling again
+constexpr unsigned yields_of_waiter = 4; ///< before a command sleeps: on a crowded processor each may cost a slice of everybody else's
 
 [[gnu::noinline]] bool run_dirty(engine_state &e) noexcept
 {
@@ -420,14 +421,19 @@ void engine_unlock() noexcept { unlock(engine()); }
 
 engine_guard::engine_guard() noexcept
 {
+    if (engine_try_lock()) [[likely]]
+        return;
+    engine_state &e = engine();
+    e.waiters.fetch_add(1, std::memory_order_relaxed); // ENG-5
     for (unsigned tries = 0; !engine_try_lock(); ++tries) {
-        if (tries < 64) {
+        if (tries < yields_of_waiter) {
             sched_yield();
         } else {
             const timespec pause{0, 50'000};
             syscall(SYS_nanosleep, &pause, nullptr); // not the function: that one is a cancellation point
         }
     }
+    e.waiters.fetch_sub(1, std::memory_order_relaxed);
 }
 
 engine_guard::~engine_guard() { engine_unlock(); }
@@ -507,10 +513,23 @@ namespace {
 
 } // namespace
 
+namespace {
+
+/// ENG-5: whether this poll leaves the lock to a command.
+[[gnu::noinline]] bool gives_way(engine_state &e) noexcept
+{
+    if (e.gave_way.fetch_add(1, std::memory_order_relaxed) % limits::polls_per_pass == 0)
+        return false;
+    sched_yield(); // whoever waits may be waiting for a processor as well
+    return true;
+}
+
+} // namespace
+
 void engine_poll(handle) noexcept
 {
     engine_state &e = engine();
-    if (e.dead.load(std::memory_order_relaxed) || !try_lock(e)) [[unlikely]]
+    if (e.dead.load(std::memory_order_relaxed) || (e.waiters.load(std::memory_order_relaxed) != 0 && gives_way(e)) || !try_lock(e)) [[unlikely]]
         return;
     const bool moved = run(e);
     e.polls.store(e.polls.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);

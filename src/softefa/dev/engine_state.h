@@ -11,6 +11,8 @@
  *   ENG-3  while the helper sleeps, whatever can go on without a peer has woken it.
  *   ENG-4  nothing that the application's threads do on the data path waits for the lock, arming included: a signal handler may have interrupted its
  *          holder. A wish to arm that found the lock taken is fulfilled by the holder before it is done.
+ *   ENG-5  a command gets the lock beside any number of threads that poll: while one waits, a poll leaves the lock alone and offers its processor,
+ *          but for one in limits::polls_per_pass, so that what polls goes on beside a command that does not get to run.
  */
 #pragma once
 
@@ -91,6 +93,8 @@ struct engine_state {
     alignas(64) std::atomic<std::uint32_t> lock  = 0; ///< 1: held
     std::atomic<std::uint32_t>             again = 0; ///< somebody failed the lock and left work
     std::atomic<bool>                      arms_wanted = false; ///< some cq::arm_wanted is set
+    std::atomic<std::uint32_t>             waiters = 0; ///< threads in engine_guard that found it held (ENG-5)
+    std::atomic<std::uint32_t>             gave_way = 0; ///< polls that met a waiter, ever; wraps
     std::atomic<bool>                      dead  = false; ///< forked child: nothing works any more
     alignas(64) std::atomic<std::uint64_t> dirty[limits::qps / 64] = {}; ///< QP slots with an unread doorbell
     std::atomic<std::uint64_t>             dirty_words = 0;              ///< which words of `dirty` may be non-zero

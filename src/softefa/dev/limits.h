@@ -30,6 +30,7 @@ inline constexpr unsigned      acks_per_run    = 512;
 inline constexpr unsigned      ack_rounds      = 9;    ///< runs that take every acknowledgement of a full ring
 inline constexpr std::uint32_t bytes_per_run   = 256 * 1024;
 inline constexpr unsigned      wqes_per_run    = 256;   ///< fetched from one SQ before others have their turn
+inline constexpr unsigned      polls_per_pass  = 16;    ///< while a command waits for the lock: one of so many polls takes it all the same
 inline constexpr unsigned      combine_rounds  = 4;     ///< times a lock holder looks again for work that others left
 
 } // namespace softefa::dev::limits

@@ -226,8 +226,10 @@ void process_forked() noexcept
     fabric_forked();
     if (objects().contexts.count() != 0)
         engine().dead.store(true, std::memory_order_seq_cst);
-    else
+    else {
         engine().lock.store(0, std::memory_order_seq_cst);
+        engine().waiters.store(0, std::memory_order_relaxed);
+    }
 }
 
 result<pd_reply> pd_alloc(handle owner) noexcept
