@@ -9,6 +9,7 @@
 #pragma once
 
 #include "softefa/dev/device.h"
+#include "softefa/dev/limits.h"
 
 namespace softefa::dev {
 
@@ -19,7 +20,8 @@ struct mapped_region {
 
 class region_allocator {
 public:
-    static constexpr unsigned capacity = 8192;
+    static constexpr unsigned capacity = 4 * limits::qps + 2 * limits::cqs; ///< all of them may belong to one context
+    static_assert((capacity & (capacity - 1)) == 0, "the array grows by doubling");
 
     explicit region_allocator(int memfd = -1) noexcept : fd_(memfd) {}
     ~region_allocator();

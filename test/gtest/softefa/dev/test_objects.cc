@@ -47,6 +47,29 @@ TEST_F(objects, objects_in_use_are_busy)
     EXPECT_EQ(pd_dealloc(e.pd), status::ok);
 }
 
+TEST_F(objects, one_context_may_have_all_queue_pairs)
+{
+    namespace limits      = softefa::dev::limits;
+    wanted.limits.max_qp = limits::qps;
+    use();
+    port       p;
+    qp_request r;
+    r.pd           = p.pd();
+    r.send_cq      = r.recv_cq = p.cq(16).h;
+    r.max_send_wr  = r.max_recv_wr = 16;
+    r.max_send_sge = r.max_recv_sge = 1;
+    r.sq_ring_size = r.rq_ring_size = 1024;
+    std::vector<handle> all;
+    for (unsigned n = 0; n < limits::qps; ++n) {
+        auto reply = qp_create(p.context, r);
+        ASSERT_TRUE(static_cast<bool>(reply)) << n;
+        all.push_back(reply->qp);
+    }
+    EXPECT_EQ(qp_create(p.context, r).error(), status::limit);
+    for (const handle h : all)
+        ASSERT_EQ(qp_destroy(h), status::ok);
+}
+
 TEST_F(objects, ring_beyond_the_limit_for_files_is_refused_and_nobody_dies)
 {
     child other([](pipe_end) {
