@@ -4,6 +4,7 @@
  * descriptor that can be mapped stands in for the dmabuf of a GPU (a memfd, or a true dmabuf of udmabuf). The device works on a
  * mapping of its own, so what the application does with its mapping, and with the descriptor, changes nothing.
  */
+#include "softefa/fabric/segment.h"
 #include "softefa/settings.h"
 #include "softefa/uverbs/dispatch.h"
 #include "softefa/uverbs/errno_map.h"
@@ -95,8 +96,8 @@ int map_descriptor(int fd, std::uint64_t offset, std::uint64_t length, std::uint
         return EINVAL; // also keeps us from pages that a load would end with SIGBUS
     }
     const int protection = PROT_READ | ((access & access_local_write) != 0 ? PROT_WRITE : 0);
-    void     *mapping    = mmap(nullptr, offset + length - begin, protection, MAP_SHARED, fd, static_cast<off_t>(begin));
-    if (mapping == MAP_FAILED) {
+    void     *mapping    = fabric::raw_mmap(offset + length - begin, protection, MAP_SHARED, fd, begin);
+    if (mapping == nullptr) {
         return errno == EACCES ? EPERM : errno;
     }
     slot->mapping      = mapping;

@@ -6,6 +6,8 @@
  */
 #include "softefa/uverbs/object_table.h"
 
+#include "softefa/fabric/segment.h"
+
 #include <cerrno>
 #include <new>
 #include <pthread.h>
@@ -65,7 +67,7 @@ bool add_chunk()
 void free_locked(object *slot)
 {
     if (slot->mapping != nullptr) {
-        munmap(slot->mapping, slot->mapping_size);
+        fabric::raw_munmap(slot->mapping, slot->mapping_size); // libc's may be hooked, by one who deregisters: that would want this lock
         slot->mapping = nullptr;
     }
     slot->file      = nullptr;
