@@ -10,6 +10,7 @@
 #include "softefa/fabric/private_path.h"
 #include "softefa/fabric/segment.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdarg>
 #include <cstdio>
@@ -19,6 +20,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysinfo.h>
 #include <unistd.h>
 
 namespace softefa::preload {
@@ -144,7 +146,7 @@ public:
 private:
     void add_formatted(entry_kind kind, const char *name, const char *format, va_list arguments)
     {
-        char content[256];
+        char content[640];
         vsnprintf(content, sizeof(content), format, arguments);
         add(kind, name, content);
     }
@@ -199,11 +201,25 @@ void visit_ibdev(walk &w, const char *pci, const char *address, unsigned index)
     w.file("state", "4: ACTIVE\n");
     w.file("phys_state", "5: LinkUp\n");
     w.file("rate", "800 Gb/sec (8X NDR)\n");
-    w.file("link_layer", "Unspecified\n");
+    w.file("link_layer", "Unknown\n");
     w.file("lid", "0x0\n");
     w.file("sm_lid", "0x0\n");
     w.file("cap_mask", "0x00000000\n");
     visit_counters(w, port_counters, std::size(port_counters));
+}
+
+/// The first `count` processors as the kernel prints a mask: words of 32, the highest first.
+const char *cpu_mask(char *text, std::size_t size, int count)
+{
+    std::size_t used = 0;
+    text[0]          = '\0';
+    for (int word = (count + 31) / 32; word-- > 0 && used < size;) {
+        const int      bits   = count - word * 32 < 32 ? count - word * 32 : 32;
+        const unsigned value  = bits < 32 ? (1u << bits) - 1 : ~0u;
+        const int      length = snprintf(text + used, size - used, "%s%0*x", used != 0 ? "," : "", (bits + 3) / 4, value);
+        used += length > 0 ? static_cast<std::size_t>(length) : size;
+    }
+    return text;
 }
 
 void visit_device(walk &w, const settings &values, unsigned index)
@@ -223,8 +239,10 @@ void visit_device(walk &w, const settings &values, unsigned index)
     w.file("subsystem_device", "0x%04x\n", part);
     w.file("class", "0x020000\n");
     w.file("numa_node", "-1\n");
-    w.file("local_cpus", "ffffffff\n");
-    w.file("local_cpulist", "0-31\n");
+    char cpus[512];
+    const int count = std::min(get_nprocs_conf(), 1024);
+    w.file("local_cpus", "%s\n", cpu_mask(cpus, sizeof(cpus), count));
+    w.file("local_cpulist", count > 1 ? "0-%d\n" : "%d\n", count - 1);
     w.link("driver", "../../../bus/pci/drivers/efa");
     w.link("subsystem", "../../../bus/pci");
     visit_ibdev(w, pci, address, index);

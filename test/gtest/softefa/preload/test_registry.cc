@@ -5,14 +5,18 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
+#include <fstream>
+#include <iterator>
 #include <string>
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/sysinfo.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -115,6 +119,31 @@ TEST_F(registry, enter_under_a_file_size_limit_is_refused_and_ends_nobody)
     ASSERT_EQ(child, waitpid(child, &status, 0));
     EXPECT_TRUE(WIFEXITED(status)) << "signal " << WTERMSIG(status);
     EXPECT_EQ(0, WEXITSTATUS(status));
+}
+
+TEST_F(registry, enter_tree_says_what_the_kernel_says)
+{
+    int fd = -1;
+    ASSERT_TRUE(enter(values, &fd)) << error;
+    const std::string device = values.registry_dir + "/softefa-sysfs/class/infiniband/efa_0/";
+    const auto        text   = [&](const char *name) {
+        std::ifstream file(device + name);
+        return std::string((std::istreambuf_iterator<char>(file)), {});
+    };
+    EXPECT_EQ("Unknown\n", text("ports/1/link_layer"));
+    // Every processor of this host is in the mask, and none that it does not have.
+    std::string mask = text("device/local_cpus");
+    ASSERT_FALSE(mask.empty());
+    ASSERT_EQ('\n', mask.back());
+    mask.pop_back();
+    int count = 0;
+    for (const char c : mask) {
+        count += c == ',' ? 0 : __builtin_popcount(static_cast<unsigned>(std::stoul(std::string(1, c), nullptr, 16)));
+    }
+    EXPECT_EQ(get_nprocs_conf(), count) << mask;
+    EXPECT_EQ((count - 1) / 32, std::count(mask.begin(), mask.end(), ','));
+    EXPECT_EQ(count > 1 ? "0-" + std::to_string(count - 1) + "\n" : "0\n", text("device/local_cpulist"));
+    close(fd);
 }
 
 TEST_F(registry, enter_second_process_with_same_wish_shares_the_tree)
