@@ -53,6 +53,7 @@ int run_preloaded(char **argv)
         setenv("SOFTEFA_REGISTRY_DIR", (std::string(folder) + "/domain").c_str(), 1);
         setenv("SOFTEFA_DMABUF", "1", 1);
         setenv("VERBS_TEST_PRELOADED", "1", 1);
+        setenv("VERBS_TEST_ERRNO", std::to_string(verbs::errno_at_start).c_str(), 1); // what main finds without us: other libraries begin, too
         setenv("SOFTEFA_PROFILE", "efa3", 0); // the newest; an older rdma-core uses of it what it knows
         unsetenv("SYSFS_PATH");
         // Addresses must come back as they do without a sanitizer: reuse is what the lifetime tests are about.
