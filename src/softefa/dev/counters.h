@@ -36,6 +36,7 @@
     X(events,              "completion events written") \
     X(async_events,        "asynchronous events written") \
     X(single_copy_bytes,   "bytes of RDMA copied once, straight from the other process, at the side that copied") \
+    X(single_copy_unasked, "of these bytes, those of RDMA reads for which the owner of the memory was not asked again, at the requester") \
     X(single_copy_repeats, "RDMA done again through the ring, at the requester: the copy was refused, hit unmapped memory or came late") \
     /* retries */ \
     X(rnr_naks_sent,       "sends that found no receive posted, at the receiver") \

@@ -43,6 +43,15 @@ struct memory_reader {
     bool          on = false;
 };
 
+/// A registration of a peer that reads are copied from without asking (kept.h). The first line is the key.
+struct kept_grant {
+    std::uint32_t rkey = 0, qkey = 0; ///< rkey 0: the place is free
+    std::uint16_t dst_qpn = 0;
+    std::uint8_t  device = 0, src_device = 0; ///< of the peer, and ours
+    std::uint32_t slot = 0;
+    std::uint64_t first = 0, length = 0, address = 0, epoch = 0; ///< as in wire::grant
+};
+
 /// A peer, as the engine sees it.
 struct link {
     fabric::channel *channel = nullptr;
@@ -69,6 +78,12 @@ struct link {
         std::uint64_t    next   = 0;                 ///< bytes of it that arrived
         wire::efa_status status = wire::efa_status::ok;
     } write_in;
+    // both, and behind what each pass looks at (kept.h)
+    kept_grant       kept[limits::kept_grants];
+    std::uint64_t    unasked = 0, unasked_told = 0; ///< reads by kept grants, and how many of them the peer was woken for
+    struct {
+        std::uint64_t reads, bytes, packets;
+    } settled[limits::devices] = {}; ///< reads of the peer by kept grants that our counters have
 
     /// has_work() in one look; true, too, if all that waits are reads beyond the limit.
     bool has_lists() const noexcept
@@ -127,6 +142,7 @@ struct engine_state {
     std::uint32_t     park_word = 0;      ///< last word stored in every own segment
     unsigned          polls_asleep = 0;   ///< polls since `asleep`
     std::atomic<bool> waiter = false;     ///< somebody blocks on a channel: sleep at once
+    std::atomic<bool> kept_given = false, kept_used = false; ///< there may be reads of peers, or our own, to be counted (kept.h)
     std::atomic<bool> lookup_wanted = false, failed_links = false; ///< reasons for a kick
     qp           *direct_qps = nullptr; ///< posted to without verbs calls
     cq           *direct_cqs = nullptr; ///< read without verbs calls, and with a doorbell

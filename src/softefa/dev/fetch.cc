@@ -95,6 +95,8 @@ inline efa_status decode_send(const qp &q, op &o, const wqe::meta &m, const std:
     o.looked_up_twice = false;
     o.by_ring         = false;
     o.lent            = false;
+    o.unasked         = false;
+    o.must_ask        = false;
     if (m.op > wqe::op_rdma_write)
         return efa_status::unsupported_op;
     if (!m.well_formed)
@@ -209,7 +211,8 @@ void requester_flush_qp(qp &q) noexcept
     for (unsigned i = 0; i < q.sq_entries && q.ops != nullptr; ++i) {
         op &o = q.ops[i];
         // What a peer already has ends by its answer: it may still be delivered, and must not land after a flush.
-        if (o.state == op_state::parked || o.state == op_state::rnr_wait || o.state == op_state::held || (o.state == op_state::queued && o.progress == 0))
+        if (o.state == op_state::parked || o.state == op_state::rnr_wait || o.state == op_state::held || (o.state == op_state::queued && o.progress == 0) ||
+            (o.state == op_state::granted && o.unasked))
             op_complete(o, efa_status::flushed);
     }
     // WQEs that were posted and not fetched.

@@ -24,6 +24,7 @@ inline constexpr unsigned      reads_per_link  = 64;    ///< requests that a res
 inline constexpr std::uint32_t chunk_size      = 32 * 1024; ///< bytes of one RDMA record; the unit of rkey checks
 inline constexpr std::uint32_t single_copy_min = 32 * 1024;  ///< bytes of the smallest RDMA that is worth a system call on another process
 inline constexpr std::uint32_t single_copy_max = 512 * 1024; ///< bytes of one such call: how long the engine is held
+inline constexpr unsigned      kept_grants     = 32;   ///< of one link; a power of two
 inline constexpr unsigned      records_per_run = 16;    ///< served for one link in one pass: as many as programs take from a CQ at once, so that
                                                          ///< datagrams do not outrun the receives that are posted in between
 inline constexpr unsigned      acks_per_run    = 512;

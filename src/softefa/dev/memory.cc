@@ -4,6 +4,7 @@
  * lkey keeps 6 of them), so that a stale key is refused until the generation comes round. Nothing is pinned; that memory is mapped is
  * checked when it is registered, by asking the kernel, not by touching it.
  */
+#include "softefa/dev/kept.h"
 #include "softefa/dev/single_copy.h"
 
 #include <algorithm>
@@ -220,6 +221,7 @@ status ah_destroy(handle h) noexcept
         const engine_guard engine_lock;
         if (entry.device != device_unknown)
             p.ah_by_device[entry.device] = ah_unknown;
+        kept_close();
         entry = ah_entry{};
         requester_ah_gone(*p.owner, a->number);
     }

@@ -139,6 +139,8 @@ struct op {
     bool          looked_up_twice = false;
     bool          by_ring = false; ///< could not be copied by address: through the ring, and with copies that report faults
     bool          lent    = false; ///< the peer may copy from our memory by address (write)
+    bool          unasked = false; ///< granted by a grant that was kept (read)
+    bool          must_ask = false; ///< a kept grant was of no use to it
     std::uint16_t dst_qpn = 0, ah_number = 0;
     std::uint16_t req_id = 0, req_id_middle = 0; ///< a wide id has 64 bits: 16, 16 and 32
     std::uint32_t req_id_high = 0;
@@ -218,6 +220,7 @@ struct qp {
     // slow
     handle                      self = 0;
     bool                        direct = false; ///< posted to without verbs calls (direct.cc)
+    bool                        shown  = false; ///< a peer keeps a grant that names it (kept.h); engine lock
     std::uint32_t               sq_seen = 0, rq_seen = 0; ///< only if `direct`: doorbells that were acted upon last
     qp                         *direct_next = nullptr; ///< engine.direct_qps
     qp_attr                     attr;

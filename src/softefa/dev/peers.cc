@@ -12,6 +12,7 @@
  */
 #include "softefa/dev/crowding.h"
 #include "softefa/dev/helper_state.h"
+#include "softefa/dev/kept.h"
 #include "softefa/dev/single_copy.h"
 
 #include <algorithm>
@@ -149,6 +150,7 @@ void detach_link(unsigned index, peer &p) noexcept
                 e.routes[d][q] = 0;
     requester_link_gone(p.l);
     windows_close(p.l); // later deregistrations do not reach this peer
+    kept_settle(p.l);
     engine_flush_wakes();
     ++e.peers.peers_gone;
     record(record_kind::peer_gone, 0, 0, 0, 0, p.instance, index);
@@ -438,7 +440,12 @@ void peers_drop_failed_and_silent() noexcept
         if (helper.peers[i] == nullptr)
             continue;
         const peer &p = *helper.peers[i];
-        if ((p.state == peer_state::up && p.l.failed && !p.l.lingers) || (p.state == peer_state::accepted && now - p.since > handshake_limit))
+        bool        failed = false;
+        if (p.state == peer_state::up) {
+            const engine_guard guard; // whoever holds it may find a link at fault
+            failed = p.l.failed && !p.l.lingers;
+        }
+        if (failed || (p.state == peer_state::accepted && now - p.since > handshake_limit))
             peer_close(i);
     }
 }

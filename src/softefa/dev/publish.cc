@@ -2,6 +2,7 @@
 #include "softefa/dev/publish.h"
 
 #include "softefa/dev/configure.h"
+#include "softefa/dev/kept.h"
 #include "softefa/dev/record.h"
 #include "softefa/fabric/private_fd.h"
 
@@ -367,6 +368,7 @@ void publish_failures_to(failure_teller to) noexcept { teller.store(to, std::mem
 base::time_ns publish_tick() noexcept
 {
     tell_failure();
+    kept_settle();
     const std::uint64_t sum = total();
     if (sum == last_total && last_tick != 0)
         return ~base::time_ns{0};
@@ -374,6 +376,7 @@ base::time_ns publish_tick() noexcept
     if (last_tick != 0 && now - last_tick < tick)
         return tick - (now - last_tick);
     last_tick = now;
+    kept_tell();
     snapshot();
     if (!run_sink())
         return tick; // last_total stays: also an idle process comes back

@@ -6,6 +6,7 @@
 #include "softefa/dev/direct.h"
 #include "softefa/dev/engine_state.h"
 #include "softefa/dev/fabric_client.h"
+#include "softefa/dev/kept.h"
 #include "softefa/dev/publish.h"
 #include "softefa/dev/state_table.h"
 
@@ -235,6 +236,7 @@ void qp_release(qp &q) noexcept
         q.sq_doorbell = q.rq_doorbell = nullptr;
         engine().local_qps[q.device][q.qpn] = 0;
         engine().routes[q.device][q.qpn]    = 0;
+        kept_close(q);
         publish_qp_gone(q);
         record(record_kind::qp_destroy, q.device, q.qpn, 0, 0, 0, 0);
         engine().dirty[q.slot / 64].fetch_and(~(std::uint64_t{1} << (q.slot % 64)), std::memory_order_relaxed);
@@ -337,6 +339,7 @@ status qp_modify(handle h, std::uint32_t attr_mask, const qp_attr &attr) noexcep
     const engine_guard engine_lock;
     const qp_state     before = q->state;
     apply(*q, attr_mask, attr, to);
+    kept_close(*q); // another state, another qkey: whatever it is, it is asked again
     publish_qp(*q);
     if (to != before)
         record(record_kind::qp_state, q->device, q->qpn, 0, static_cast<unsigned>(to), static_cast<unsigned>(before), 0);

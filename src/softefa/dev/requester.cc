@@ -10,6 +10,7 @@
  */
 #include "softefa/dev/copy.h"
 #include "softefa/dev/fabric_client.h"
+#include "softefa/dev/kept.h"
 #include "softefa/dev/op_life.h"
 #include "softefa/dev/single_copy.h"
 
@@ -23,7 +24,7 @@ using wire::efa_status;
 
 namespace {
 
-enum class sent : std::uint8_t { yes, blocked, ended };
+enum class sent : std::uint8_t { yes, blocked, ended }; ///< ended: it is where it belongs, or completed
 
 /// Publishes a record of the operation; `more_flags` beside its own.
 [[gnu::always_inline]] inline void commit_here(const op &o, link &l, wire::pdu_kind kind, std::uint32_t payload, std::uint8_t more_flags) noexcept
@@ -121,6 +122,13 @@ sent transmit_read(op &o, link &l) noexcept
     if (o.total != 0 && mr_translate(o.sges[0].lkey, lkey_mask, o.owner->domain, o.sges[0].address, o.total, access_local_write) == nullptr) {
         op_complete(o, efa_status::invalid_lkey);
         return sent::ended;
+    }
+    if (o.total >= engine().single_copy_min && l.reader.on && kept_use(l, o)) {
+        if (o.list != nullptr)
+            o.list->remove(o);
+        o.state = op_state::granted;
+        l.granted.push(o);
+        return sent::ended; // there is nothing to send
     }
     if (l.reads_out >= limits::reads_per_link || l.channel->tx.reserve(0) == nullptr)
         return sent::blocked;
@@ -270,6 +278,17 @@ void again_by_ring(op &o) noexcept
         requester_submit(o);
 }
 
+/// The kept grant has passed, or its copy failed: the owner is asked, who has the status if there is one.
+void ask_after_all(op &o, link &l) noexcept
+{
+    l.granted.remove(o);
+    kept_drop(l, o);
+    o.unasked  = false;
+    o.must_ask = true;
+    o.progress = 0;
+    requester_submit(o);
+}
+
 /// A piece of the oldest read that was granted.
 void copy_granted(link &l) noexcept
 {
@@ -282,16 +301,22 @@ void copy_granted(link &l) noexcept
         op_complete(o, efa_status::invalid_lkey);
         return;
     }
-    if (!single_copy(l, to, {o.source_address + o.progress, o.source_epoch, size, o.source_slot}, size == left)) {
-        again_by_ring(o);
+    if (!single_copy(l, to, {o.source_address + o.progress, o.source_epoch, size, o.source_slot}, size == left, o.unasked)) {
+        if (o.unasked)
+            ask_after_all(o, l);
+        else
+            again_by_ring(o);
         return;
     }
     n.single_copy_bytes += size;
     o.progress += size;
-    if (size == left) {
-        count_window(n.rx_packets, n.rx_packet_bytes, o.total);
-        op_complete(o, efa_status::ok);
-    }
+    if (size != left)
+        return;
+    if (o.unasked)
+        kept_count(l, o);
+    else
+        count_window(n.rx_packets, n.rx_packet_bytes, o.total, sizeof(wire::grant));
+    op_complete(o, efa_status::ok);
 }
 
 void retry_after_rnr(op &o) noexcept
@@ -429,10 +454,12 @@ void requester_read_grant(link &l, const wire::header &h, const std::uint8_t *pa
         ++counters_of(h.dst_device).drop_stale;
         return;
     }
-    wire::window from;
-    if (h.payload_size == sizeof(from))
-        std::memcpy(&from, payload, sizeof(from));
-    if (h.payload_size != sizeof(from) || from.length != o->total || from.slot >= fabric::window_slots || o->by_ring || o->progress != 0) {
+    wire::grant given;
+    const wire::window &from = given.now;
+    if (h.payload_size == sizeof(given))
+        std::memcpy(&given, payload, sizeof(given));
+    if (h.payload_size != sizeof(given) || from.length != o->total || from.slot >= fabric::window_slots || o->by_ring || o->progress != 0 ||
+        !kept_take(l, *o, given)) {
         link_fail(l, "grant of something else");
         return;
     }

@@ -14,6 +14,7 @@
  */
 #include "base/clock.h"
 #include "softefa/dev/copy.h"
+#include "softefa/dev/kept.h"
 #include "softefa/dev/single_copy.h"
 #include "softefa/dev/wqe.h"
 
@@ -521,7 +522,7 @@ bool grant_read(link &l, read_request &r) noexcept
     const wire::header h = header_of(r);
     if (!l.channel->acks_out.has_room(1))
         return false;
-    std::uint8_t *room = l.channel->tx.reserve(sizeof(wire::window));
+    std::uint8_t *room = l.channel->tx.reserve(sizeof(wire::grant));
     if (room == nullptr)
         return false;
     qp              *q    = nullptr;
@@ -536,13 +537,14 @@ bool grant_read(link &l, read_request &r) noexcept
         r.by_address = false;
         return true;
     }
-    const wire::window w = window_open(l, *objects().mrs.at(r.rkey & (limits::mrs - 1)), from, r.length);
-    std::memcpy(room, &w, sizeof(w));
-    commit_answer(l, r, wire::pdu_kind::read_grant, sizeof(w), true);
+    mr               &m     = *objects().mrs.at(r.rkey & (limits::mrs - 1));
+    const wire::grant given = kept_open(l, *q, m, window_open(l, m, from, r.length));
+    std::memcpy(room, &given, sizeof(given));
+    commit_answer(l, r, wire::pdu_kind::read_grant, sizeof(given), true);
     SOFTEFA_POINT(grant_given);
     r.progress         = r.length;
     device_counters &n = counters_of(q->device);
-    count_window(n.tx_packets, n.tx_packet_bytes, r.length);
+    count_window(n.tx_packets, n.tx_packet_bytes, r.length, sizeof(wire::grant));
     n.served_read_bytes += r.length;
     ++n.served_read_ops;
     return true;

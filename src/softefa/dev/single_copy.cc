@@ -84,9 +84,11 @@ void single_copy_open(link &l, int pid, int pidfd) noexcept
     tell(l, done == sizeof(seen) && seen == l.channel->instance && lives(l.reader), done < 0 ? static_cast<int>(-done) : 0);
 }
 
-bool single_copy(link &l, std::uint8_t *to, const wire::window &from, bool last) noexcept
+bool single_copy(link &l, std::uint8_t *to, const wire::window &from, bool last, bool kept) noexcept
 {
-    if (!l.reader.on)
+    const fabric::control_page &theirs = *l.channel->peer.control();
+    const auto held = [&] { return (kept ? theirs.epoch_kept(from.slot) : theirs.epoch(from.slot)) == from.epoch; };
+    if (!l.reader.on || !held()) // what was taken back before is not even looked at
         return false;
     std::uint64_t seen = 0;
     const long    done = read_memory(l.reader, &seen, to, from.address, from.length);
@@ -97,7 +99,7 @@ bool single_copy(link &l, std::uint8_t *to, const wire::window &from, bool last)
         return false;
     }
     std::atomic_thread_fence(std::memory_order_acquire); // the copy before the epoch
-    return seen == l.channel->instance && l.channel->peer.control()->epoch(from.slot) == from.epoch && (!last || lives(l.reader));
+    return seen == l.channel->instance && held() && (!last || lives(l.reader));
 }
 
 wire::window window_open(link &l, mr &m, const std::uint8_t *address, std::uint32_t length) noexcept

@@ -37,8 +37,9 @@ inline bool peer_copies(const link &l) noexcept
     return l.channel->peer.control()->reads_peer.load(std::memory_order_acquire) != 0;
 }
 
-/// Copies a window, or a piece of it. False: nothing of it counts. `last`: the operation is to end with this. errno is preserved.
-bool single_copy(link &l, std::uint8_t *to, const wire::window &from, bool last) noexcept;
+/// Copies a window, or a piece of it. False: nothing of it counts. `last`: the operation is to end with this; `kept`: by a grant that was kept, whose
+/// epoch this is. errno is preserved.
+bool single_copy(link &l, std::uint8_t *to, const wire::window &from, bool last, bool kept = false) noexcept;
 
 /// Lets the peer copy from memory of a registration.
 wire::window window_open(link &l, mr &m, const std::uint8_t *address, std::uint32_t length) noexcept;
@@ -47,11 +48,14 @@ void windows_close(link &l, std::uint32_t slot) noexcept;
 void windows_close(link &l) noexcept;
 void windows_close(const mr &m) noexcept;
 
-/// A window of an operation counts like the records that the bytes would have been.
-inline void count_window(std::uint64_t &packets, std::uint64_t &bytes, std::uint32_t length) noexcept
+/// Records that so many bytes of RDMA would have been.
+constexpr std::uint64_t records_of(std::uint32_t length) noexcept { return (std::uint64_t{length} + limits::chunk_size - 1) / limits::chunk_size; }
+
+/// A window of an operation counts like the records that the bytes would have been; the one that carried it, with so much payload, is counted.
+inline void count_window(std::uint64_t &packets, std::uint64_t &bytes, std::uint32_t length, std::size_t payload = sizeof(wire::window)) noexcept
 {
-    packets += (length + limits::chunk_size - 1) / limits::chunk_size - 1; // the one that carried the window is counted
-    bytes += length - sizeof(wire::window);
+    packets += records_of(length) - 1;
+    bytes += length - payload;
 }
 
 } // namespace softefa::dev

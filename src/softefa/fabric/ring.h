@@ -27,6 +27,8 @@
  * Memory by address. A window (wire/pdu.h) lets the peer copy from memory of this segment's owner while it is lent. Each window belongs to one of
  * `window_slots` epochs here. Before the owner gives the memory up it raises the epoch of its slot, or of all; the peer copies first and then compares.
  *   SC-1  bytes whose window has its epoch behind the copy were read while the owner lent them.
+ * A grant that the peer keeps for later reads (wire/pdu.h) also ends with the rights that its first read had: epoch_of_rights is added to its epoch.
+ * The peer counts what it reads that way in its own segment.
  *
  *   RING-3  no view reads or writes outside its ring, whatever the peer wrote.
  */
@@ -43,7 +45,7 @@
 namespace softefa::fabric {
 
 inline constexpr std::uint32_t segment_magic   = 0x45464153; ///< "SAFE"
-inline constexpr std::uint32_t segment_version = 4;
+inline constexpr std::uint32_t segment_version = 5;
 inline constexpr std::size_t   cache_line      = 64;
 inline constexpr std::size_t   unit_size       = 64;
 inline constexpr std::size_t   data_ring_size  = 512 * 1024;
@@ -58,6 +60,13 @@ enum cut_rule : std::uint32_t {
 };
 
 inline constexpr unsigned window_slots = 256;
+inline constexpr unsigned counted_devices = 32;
+
+/// RDMA reads for which their owner was not asked: ever, stored in this order, read in the opposite one. So no more bytes are seen than reads have, and
+/// no more packets than bytes have.
+struct read_count {
+    std::atomic<std::uint64_t> reads, bytes, packets;
+};
 
 /// First page of a segment. Written by its owner, read by the peer.
 struct control_page {
@@ -73,12 +82,15 @@ struct control_page {
     alignas(cache_line) std::uint64_t identity_at; ///< address, in the owner's memory, of a word that holds `instance`; 0: it lets nobody look. Fixed like may_cut
     std::atomic<std::uint32_t> reads_peer;         ///< 1: the owner can copy from the peer's memory by itself
     alignas(cache_line) std::atomic<std::uint64_t> epoch_of_all; ///< added to the epoch of each slot
+    std::atomic<std::uint64_t> epoch_of_rights;                  ///< added to the epoch of each slot for grants that are kept
     std::atomic<std::uint64_t> epochs[window_slots];             ///< SC-1; only grow
+    alignas(cache_line) read_count unasked[counted_devices];     ///< what the owner read from the peer by kept grants, by the peer's device
 
     std::uint64_t epoch(unsigned slot) const noexcept
     {
         return epoch_of_all.load(std::memory_order_relaxed) + epochs[slot % window_slots].load(std::memory_order_relaxed);
     }
+    std::uint64_t epoch_kept(unsigned slot) const noexcept { return epoch(slot) + epoch_of_rights.load(std::memory_order_relaxed); }
 };
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 

@@ -8,7 +8,7 @@
  *   read_req   asks for `length` bytes at (rkey, address); answered by read_data units in order, or by an ack with an error
  *   read_data  payload for offset `address` of the read that `op` names; the last one carries flag_last
  *   write      payload for `address + offset so far`; flag_first starts a write, flag_last ends it and is answered by an ack
- *   read_grant instead of read data: where the bytes are, for a requester that copies them itself (payload: a window)
+ *   read_grant instead of read data: where the bytes are, for a requester that copies them itself (payload: a grant)
  *   ack        final word on an operation (or RNR, which asks for another try after a pause)
  *   pad        ring filler, carries nothing
  *
@@ -103,6 +103,17 @@ struct window {
     std::uint32_t slot    = 0; ///< where the sender tells that the epoch has passed
 };
 static_assert(sizeof(window) == 24 && std::is_trivially_copyable_v<window>);
+
+/// Answer to a read: the window that it may copy from, and the whole registration that the window lies in. Later reads of it with the same rkey, qkey and
+/// pair of devices through the same QP may be copied without asking, as long as the second epoch has not passed.
+struct grant {
+    window        now;
+    std::uint64_t first   = 0; ///< remote address of the registration, as reads name it
+    std::uint64_t length  = 0; ///< bytes
+    std::uint64_t address = 0; ///< of its first byte in the sender's address space
+    std::uint64_t epoch   = 0; ///< of the same slot, for grants that are kept
+};
+static_assert(sizeof(grant) == 56 && std::is_trivially_copyable_v<grant>);
 
 /// Acknowledgement as one word: {4 lap, 5 status, 1 is_read, 54 op}. The lap makes the store of the word its own commit.
 struct ack {

@@ -113,14 +113,22 @@ void put_record(fuzz::script &s)
     if ((s.u8() & 15) == 0)
         h.op = s.u64();
     // Memory of its own that it lends, or says so: the whole address space of this process is there to be read.
-    wire::window lent;
+    wire::grant   given;
+    wire::window &lent = given.now;
     lent.address = (s.u8() & 3) != 0 ? start : s.edge();
     lent.epoch   = (s.u8() & 1) != 0 ? 0 : s.edge();
     lent.length  = (s.u8() & 3) != 0 ? s.u16() % 5000u : static_cast<std::uint32_t>(s.edge());
     lent.slot    = (s.u8() & 1) != 0 ? s.u8() : static_cast<std::uint32_t>(s.edge());
-    const bool by_address = h.kind == wire::pdu_kind::read_grant || (h.kind == wire::pdu_kind::write && (h.flags & wire::flag_by_address) != 0);
+    // And a registration around it, to be kept.
+    given.first   = (s.u8() & 3) != 0 ? start - s.u8() : s.edge();
+    given.length  = (s.u8() & 3) != 0 ? s.u16() : s.edge();
+    given.address = (s.u8() & 3) != 0 ? lent.address - (start - given.first) : s.edge();
+    given.epoch   = lent.epoch;
+    const bool        grants     = h.kind == wire::pdu_kind::read_grant;
+    const std::size_t size       = grants ? sizeof(given) : sizeof(lent);
+    const bool        by_address = grants || (h.kind == wire::pdu_kind::write && (h.flags & wire::flag_by_address) != 0);
     if (by_address && (s.u8() & 7) != 0) {
-        h.payload_size = sizeof(lent);
+        h.payload_size = static_cast<std::uint32_t>(size);
         if ((s.u8() & 1) != 0)
             h.length = lent.length;
     }
@@ -130,8 +138,8 @@ void put_record(fuzz::script &s)
         h.payload_size = static_cast<std::uint32_t>(tail - sizeof(h));
     }
     std::memcpy(ring + w->data_at % fabric::data_ring_size + 4, reinterpret_cast<std::uint8_t *>(&h) + 4, std::min(tail, sizeof(h)) - 4);
-    if (by_address && tail >= sizeof(h) + sizeof(lent))
-        std::memcpy(ring + w->data_at % fabric::data_ring_size + sizeof(h), &lent, sizeof(lent));
+    if (by_address && tail >= sizeof(h) + size)
+        std::memcpy(ring + w->data_at % fabric::data_ring_size + sizeof(h), &given, size);
     const std::uint64_t next = w->data_at + fabric::record_size(h.payload_size);
     if (h.payload_size < fabric::record_payload_max)
         fabric::commit_word(ring + next % fabric::data_ring_size / 64 * 64).store(0);

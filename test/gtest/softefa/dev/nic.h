@@ -9,6 +9,7 @@
 #include "softefa/dev/device.h"
 #include "softefa/dev/engine.h"
 #include "softefa/dev/engine_state.h"
+#include "softefa/dev/kept.h"
 
 #include "base/clock.h"
 #include "base/rng.h"
@@ -39,6 +40,7 @@ inline constexpr std::uint32_t local_write = 1, remote_write = 2, remote_read = 
 /// What a device counted so far: the helper thread counts too.
 inline device_counters counted(unsigned device = 0)
 {
+    kept_settle(); // what peers read without asking
     const engine_guard guard;
     return *device_counters_get(device);
 }

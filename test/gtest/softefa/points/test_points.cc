@@ -94,7 +94,7 @@ TEST_P(points, killed_there_leaves_the_survivor_working) { victims_killed(static
 
 void points::victims_killed(point armed)
 {
-    const bool     rare   = armed == point::hello_sent || armed == point::welcome_sent || armed == point::link_up;
+    const bool     rare   = armed == point::hello_sent || armed == point::welcome_sent || armed == point::link_up || armed == point::grant_given; // it is kept
     constexpr unsigned cycles = 2;
     std::vector<std::unique_ptr<child>> victims;
     for (unsigned i = 0; i < cycles; ++i)
@@ -323,6 +323,86 @@ TEST_F(stopped_copies, deregistration_neither_waits_for_a_reader_nor_lets_it_suc
     EXPECT_TRUE(other.end.get(&ignored));
     EXPECT_EQ(other.reap(), 0);
 }
+
+/// The same for a read that asks nobody: it stops behind the copy, and the owner takes back what its grant stood on.
+enum class withdrawn { nothing, memory, queue_pair, state, address, process };
+constexpr const char *withdrawn_names[] = {"nothing", "memory", "queue_pair", "state", "address", "process"};
+class stopped_kept_copies : public stopped_copies, public testing::WithParamInterface<withdrawn> {
+protected:
+    static int reader_that_keeps(pipe_end io)
+    {
+        endpoint e(bytes);
+        address  peer;
+        if (!io.swap(address_of(e), &peer))
+            return 2;
+        const auto read = [&] {
+            e.qp.post(e.qp.rdma(1, 1, e.ah, peer.qpn, e.slice(3, size), peer.memory, peer.rkey));
+            const auto done = e.scq.wait();
+            return done ? done->status : 99u;
+        };
+        if (read() != 0)
+            return 4;
+        const std::uint64_t before = counted().single_copy_unasked;
+        softefa::fabric::point_arm(point::copied_once, 2, SIGSTOP); // the last piece
+        const std::uint32_t status  = read();
+        const std::uint64_t unasked = counted().single_copy_unasked - before;
+        return io.put_word(status) && io.put_word(static_cast<std::uint32_t>(unasked)) ? 0 : 3;
+    }
+};
+
+TEST_P(stopped_kept_copies, what_was_withdrawn_is_never_read_with_success)
+{
+    const bool          dies = GetParam() == withdrawn::process;
+    std::optional<child> owner;
+    child               other(reader_that_keeps);
+    address             peer;
+    std::uint32_t       status = 0;
+    const auto          judge  = [&](std::initializer_list<std::uint32_t> wanted_statuses) {
+        other.kill(SIGCONT);
+        EXPECT_TRUE(other.end.get(&status));
+        EXPECT_TRUE(std::find(wanted_statuses.begin(), wanted_statuses.end(), status) != wanted_statuses.end()) << status;
+        EXPECT_TRUE(other.end.wait_word(GetParam() == withdrawn::nothing ? size : 0)) << "as a read that came later";
+        EXPECT_EQ(other.reap(), 0);
+    };
+    if (dies) {
+        owner.emplace([](pipe_end io) {
+            endpoint      e(bytes);
+            address       reader_at;
+            std::uint32_t word;
+            return io.swap(address_of(e), &reader_at) && io.get(&word) ? 0 : 2;
+        });
+        address mine{};
+        ASSERT_TRUE(owner->end.get(&mine) && other.end.get(&peer) && owner->end.put(peer) && other.end.put(mine));
+        wait_stopped(other);
+        owner->kill(SIGKILL);
+        EXPECT_EQ(owner->reap(), -SIGKILL);
+        judge({8, 9});
+        return;
+    }
+    endpoint e(bytes);
+    std::fill(e.memory.begin(), e.memory.end(), lent);
+    ASSERT_TRUE(other.end.swap(address_of(e), &peer));
+    wait_stopped(other);
+    switch (GetParam()) {
+    case withdrawn::memory: EXPECT_EQ(mr_deregister(e.mr), base::status::ok); break;
+    case withdrawn::queue_pair: EXPECT_EQ(qp_destroy(e.qp.h), base::status::ok); break;
+    case withdrawn::state: EXPECT_EQ(e.qp.to(qp_state::error), base::status::ok); break;
+    case withdrawn::address: EXPECT_EQ(ah_destroy(e.ah_handle), base::status::ok); break;
+    default: break;
+    }
+    if (GetParam() != withdrawn::nothing)
+        std::fill(e.memory.begin(), e.memory.end(), given_up);
+    switch (GetParam()) {
+    case withdrawn::nothing: judge({0}); break;
+    case withdrawn::memory: judge({7}); break;
+    case withdrawn::address: judge({14}); break;
+    default: judge({9}); break;
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(each, stopped_kept_copies,
+                         testing::Values(withdrawn::nothing, withdrawn::memory, withdrawn::queue_pair, withdrawn::state, withdrawn::address, withdrawn::process),
+                         [](const testing::TestParamInfo<withdrawn> &p) { return withdrawn_names[static_cast<unsigned>(p.param)]; });
 
 /// The target stops behind the first piece of a write with immediate; meanwhile the initiator takes its memory back.
 enum class taken_back { by_nothing, by_deregistration, by_queue_pair };
