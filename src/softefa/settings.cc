@@ -14,6 +14,8 @@
  */
 #include "softefa/settings.h"
 
+#include "softefa/wire/pdu.h"
+
 #include <bit>
 #include <cctype>
 #include <cerrno>
@@ -36,6 +38,7 @@ namespace {
 
 constexpr std::size_t error_size_max = 3072;
 constexpr const char *prefix         = "SOFTEFA_";
+constexpr char        protocol_name[] = "protocol=";
 
 /// How the text of a variable becomes a value.
 enum class value_kind : std::uint8_t {
@@ -569,7 +572,10 @@ std::size_t settings_signature(const settings &values, char *text, std::size_t s
             append(text, size, &used, "%s%s=%llu\n", prefix, v.name, static_cast<unsigned long long>(v.get(values)));
         }
     }
+    append(text, size, &used, "%s%u\n", protocol_name, wire::protocol_version);
     return used;
 }
+
+bool settings_signature_is_protocol(const char *line) noexcept { return strncmp(line, protocol_name, sizeof(protocol_name) - 1) == 0; }
 
 } // namespace softefa

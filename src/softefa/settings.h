@@ -103,8 +103,11 @@ void settings_row(unsigned index, const settings &values, setting_row *row_p) no
 /// One line of text for each variable: name, default, range, meaning. Returns the length needed, like snprintf.
 std::size_t settings_help(char *text, std::size_t size) noexcept;
 
-/// What the first process of a domain fixes for all, as canonical text. Returns the length needed, like snprintf.
+/// What the first process of a domain fixes for all, as canonical text; the last line is the language that processes speak to each other.
+/// Returns the length needed, like snprintf.
 std::size_t settings_signature(const settings &values, char *text, std::size_t size) noexcept;
+/// Whether that last line begins here.
+bool settings_signature_is_protocol(const char *line) noexcept;
 
 } // namespace softefa
 

@@ -289,6 +289,9 @@ std::string domain_refusal(const softefa::settings &wish)
     while (*their_line != '\0' && *our_line != '\0') {
         const size_t their_length = strcspn(their_line, "\n"), our_length = strcspn(our_line, "\n");
         if (their_length != our_length || memcmp(their_line, our_line, our_length) != 0) {
+            if (strncmp(their_line, our_line, strcspn(our_line, "=")) != 0 || softefa::settings_signature_is_protocol(our_line)) {
+                break; // a setting that one side does not have, or another language
+            }
             return printable(our_line, our_length) + " refused: the processes that already run in domain " + wish.domain + " have " +
                    printable(their_line, their_length) + "; --domain NAME to be apart";
         }

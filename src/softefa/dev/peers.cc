@@ -13,6 +13,7 @@
 #include "softefa/dev/crowding.h"
 #include "softefa/dev/helper_state.h"
 #include "softefa/dev/kept.h"
+#include "softefa/dev/publish.h"
 #include "softefa/dev/single_copy.h"
 
 #include <algorithm>
@@ -302,6 +303,15 @@ void on_welcome(unsigned index, const message &m) noexcept
     peer_up(index, *theirs, m.wake);
 }
 
+/// Of another version, or no Soft EFA at all: whoever has work for it waits, and should know why.
+void count_foreign_words() noexcept
+{
+    const engine_guard guard;
+    ++engine().peers.peers_failed;
+    engine().peers.last_failure = "first words of another version";
+    publish_failure("a process that speaks another version's language tried to connect and was refused");
+}
+
 } // namespace
 
 void peer_on_socket(unsigned index) noexcept
@@ -309,6 +319,8 @@ void peer_on_socket(unsigned index) noexcept
     peer &p = *helper.peers[index];
     auto  m = fabric::message_receive(p.socket);
     if (!m) {
+        if (m.error() == status::protocol)
+            count_foreign_words();
         if (m.error() != status::no_resource)
             peer_close(index);
         return;

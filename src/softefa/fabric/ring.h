@@ -45,7 +45,7 @@
 namespace softefa::fabric {
 
 inline constexpr std::uint32_t segment_magic   = 0x45464153; ///< "SAFE"
-inline constexpr std::uint32_t segment_version = 5;
+inline constexpr std::uint32_t segment_version = wire::protocol_version;
 inline constexpr std::size_t   cache_line      = 64;
 inline constexpr std::size_t   unit_size       = 64;
 inline constexpr std::size_t   data_ring_size  = 512 * 1024;

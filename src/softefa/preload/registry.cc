@@ -83,6 +83,10 @@ void explain_difference(const char *theirs, const char *ours, const char *path, 
         const std::size_t length = strcspn(theirs, "\n");
         const std::size_t wish   = strcspn(ours, "\n");
         if (length != wish || memcmp(theirs, ours, length) != 0) {
+            const std::size_t name = strcspn(ours, "=");
+            if (strncmp(theirs, ours, name) != 0 || settings_signature_is_protocol(ours)) {
+                break; // a setting that one side does not have, or another language
+            }
             snprintf(error, error_size,
                      "%.*s refused: the processes that already run in this domain (%s) have %.*s; set SOFTEFA_DOMAIN to be apart",
                      static_cast<int>(wish), ours, path, static_cast<int>(length), theirs);
@@ -91,7 +95,7 @@ void explain_difference(const char *theirs, const char *ours, const char *path, 
         theirs += length + (theirs[length] == '\n');
         ours += wish + (ours[wish] == '\n');
     }
-    snprintf(error, error_size, "the domain in %s was made by another version of Soft EFA that is still running", path);
+    snprintf(error, error_size, "the domain in %s was made by another version of Soft EFA that is still running; set SOFTEFA_DOMAIN to be apart", path);
 }
 
 enum class membership { first, member, refused };

@@ -28,6 +28,10 @@
 
 namespace softefa::wire {
 
+/// Of everything that processes of a domain say to each other or read of each other: first words, segments, records. Another one is refused when a
+/// process joins the domain (settings_signature).
+inline constexpr std::uint32_t protocol_version = 5;
+
 enum class pdu_kind : std::uint8_t { none = 0, send = 1, read_req = 2, read_data = 3, write = 4, ack = 5, pad = 6, read_grant = 7 };
 
 enum pdu_flags : std::uint8_t {

@@ -160,6 +160,9 @@ TEST(settings, signature_tells_devices_apart_but_not_private_choices)
     EXPECT_EQ(0u, signature({"SOFTEFA_PROFILE=efa1"}).find("SOFTEFA_PROFILE=efa1\n"));
     EXPECT_NE(plain, signature({"SOFTEFA_PROFILE=efa3"}));
     EXPECT_NE(plain, signature({"SOFTEFA_MAX_AH=7"}));
+    const auto last = plain.rfind('\n', plain.size() - 2) + 1;
+    EXPECT_TRUE(settings_signature_is_protocol(plain.c_str() + last)) << plain;
+    EXPECT_FALSE(settings_signature_is_protocol(plain.c_str()));
 }
 
 TEST(settings, help_has_a_line_for_every_shared_variable)

@@ -366,6 +366,29 @@ TEST_F(soft_page, clean_keeps_what_lives_and_takes_what_is_dead)
     EXPECT_TRUE(there("mine.txt"));
 }
 
+TEST_F(soft_folder, run_says_who_is_in_the_way)
+{
+    softefa::settings wish;
+    wish.domain       = "test";
+    wish.registry_dir = folder;
+    char text[2048];
+    softefa::settings_signature(wish, text, sizeof(text));
+    const std::string whole = text, without = whole.substr(0, whole.rfind('\n', whole.size() - 2) + 1);
+    const auto        refusal = [&](const std::string &theirs) {
+        file("domain", theirs);
+        const int lock = open((folder + "/domain").c_str(), O_RDWR | O_CLOEXEC);
+        EXPECT_EQ(0, flock(lock, LOCK_SH | LOCK_NB)); // a member
+        const std::string answer = domain_refusal(wish);
+        close(lock);
+        return answer;
+    };
+    EXPECT_EQ("", refusal(whole));
+    EXPECT_NE(std::string::npos, refusal("SOFTEFA_PROFILE=efa0\n").find("SOFTEFA_PROFILE=efa2 refused"));
+    for (const std::string &other : {without, without + "protocol=1\n", whole + "more\n", "SOFTEFA_UNHEARD_OF=1\n" + whole}) {
+        EXPECT_NE(std::string::npos, refusal(other).find("made by another version")) << other;
+    }
+}
+
 TEST_F(soft_folder, clean_takes_whole_names_only)
 {
     file("domain", "SOFTEFA_PROFILE=efa2\n");

@@ -2,8 +2,12 @@
 #include "softefa/dev/child.h"
 #include "softefa/dev/helper_state.h"
 
+#include <cstdio>
 #include <fcntl.h>
+#include <filesystem>
 #include <memory>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <vector>
 
 namespace {
@@ -419,6 +423,36 @@ TEST_F(processes, work_for_a_stopped_process_does_not_hide_that_for_others)
     EXPECT_EQ(alive.reap(), 0);
     stopped.kill(SIGCONT);
     EXPECT_EQ(stopped.reap(), 0) << "looking at parked work must not change the order of what goes to one destination";
+}
+
+/// The first words of another version, or of anybody else: refused, counted, and no harm done.
+TEST_F(processes, first_words_of_another_version_are_counted)
+{
+    const auto failed = [] {
+        const engine_guard guard;
+        return fabric_counters_get()->peers_failed;
+    };
+    endpoint    e(4096);
+    const auto  before = failed();
+    sockaddr_un to{};
+    to.sun_family = AF_UNIX;
+    ASSERT_TRUE(until([&] {
+        for (const auto &entry : std::filesystem::directory_iterator(folder))
+            if (entry.path().extension() == ".sock")
+                std::snprintf(to.sun_path, sizeof(to.sun_path), "%s", entry.path().c_str());
+        return to.sun_path[0] != 0;
+    }));
+    const int socket = ::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    ASSERT_TRUE(until([&] { return ::connect(socket, reinterpret_cast<const sockaddr *>(&to), sizeof(to)) == 0; }));
+    constexpr std::uint32_t hello[8] = {0x45464148, softefa::wire::protocol_version + 1, 1};
+    ASSERT_EQ(::send(socket, hello, sizeof(hello), MSG_NOSIGNAL), static_cast<ssize_t>(sizeof(hello)));
+    EXPECT_TRUE(until([&] { return failed() == before + 1; }));
+    char nothing;
+    EXPECT_EQ(::recv(socket, &nothing, 1, 0), 0) << "it is not answered";
+    ::close(socket);
+    e.qp.post_recv(1, {e.slice(0, 64)});
+    e.qp.post(e.qp.send_inline(2, e.ah, e.qp.qpn, "goes on"));
+    EXPECT_TRUE(e.rcq.wait());
 }
 
 TEST_F(processes, nothing_is_left_behind)

@@ -173,6 +173,33 @@ TEST_F(registry, enter_other_wish_is_refused_in_one_line_until_the_last_member_l
     close(second);
 }
 
+/// Two versions in one domain would find each other's queue pairs and never connect.
+TEST_F(registry, enter_beside_another_version_is_refused_in_one_line)
+{
+    int first = -1, second = -1;
+    ASSERT_TRUE(enter(values, &first)) << error;
+    char          text[2048] = "";
+    const int     file       = open((values.registry_dir + "/domain").c_str(), O_RDWR | O_CLOEXEC);
+    const ssize_t size       = read(file, text, sizeof(text) - 1);
+    ASSERT_GT(size, 0);
+    const std::string whole  = text;
+    const auto        last   = whole.rfind('\n', whole.size() - 2) + 1;
+    ASSERT_EQ(last, whole.find("protocol="));
+    const std::string without = whole.substr(0, last); // as it was before there was this line
+    for (const std::string &theirs : {without + "protocol=1\n", without, whole + "more\n", "SOFTEFA_UNHEARD_OF=1\n" + whole}) {
+        ASSERT_EQ(0, ftruncate(file, 0));
+        ASSERT_EQ(static_cast<ssize_t>(theirs.size()), pwrite(file, theirs.data(), theirs.size(), 0));
+        EXPECT_FALSE(enter(values, &second)) << theirs;
+        EXPECT_NE(nullptr, strstr(error, "another version of Soft EFA")) << error;
+        EXPECT_NE(nullptr, strstr(error, values.registry_dir.c_str())) << error;
+        EXPECT_EQ(nullptr, strchr(error, '\n')) << error;
+    }
+    close(file);
+    close(first);
+    EXPECT_TRUE(enter(values, &second)) << error;
+    close(second);
+}
+
 TEST_F(registry, enter_damaged_tree_is_replaced_and_the_device_stays_the_same)
 {
     int first = -1, second = -1;
