@@ -285,7 +285,7 @@ inline qp *qp_find_local(unsigned device, std::uint16_t qpn) noexcept
 inline device_counters &counters_of(unsigned device) noexcept { return engine().counters[device % limits::devices]; }
 
 /// Publishes a record that tx.reserve() gave room for; `fill` sets every field of its header but the commit word.
-template <class Fill> inline void link_commit(link &l, unsigned src_device, std::uint32_t payload_size, Fill &&fill) noexcept
+template <class Fill> [[gnu::always_inline]] inline void link_commit(link &l, unsigned src_device, std::uint32_t payload_size, Fill &&fill) noexcept
 {
     device_counters &n = counters_of(src_device);
     ++n.tx_packets;

@@ -46,7 +46,7 @@ inline void op_free(op &o) noexcept
 void op_failed(const op &o, wire::efa_status status) noexcept;
 
 /// The end of an op: its entry takes the room that it had reserved. Counts nothing but the entry.
-inline void op_write(op &o, wire::efa_status status) noexcept
+[[gnu::always_inline]] inline void op_write(op &o, wire::efa_status status) noexcept
 {
     const qp           &q = *o.owner;
     const std::uint64_t word0 =
