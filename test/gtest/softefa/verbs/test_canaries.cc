@@ -39,6 +39,20 @@ int run(const char *bug, const std::vector<const char *> &knobs, const char *sec
 
 class canaries : public testing::TestWithParam<canary> {};
 
+/// With the knob the bug shows; one that is a race is given several seeds to show in.
+bool caught(const canary &c)
+{
+    for (const char *seed : {"1", "2", "3", "4", "5", "6", "7", "8"}) {
+        std::vector<const char *> knobs = c.knobs;
+        knobs.insert(knobs.end(), {"SOFTEFA_SEED", seed});
+        if (run(c.bug, knobs, "5") != 0) // it may hang
+            return true;
+        if (!c.by_chance)
+            break;
+    }
+    return false;
+}
+
 TEST_P(canaries, bug_is_hidden_without_the_knob_and_caught_with_it)
 {
     const canary &c = GetParam();
@@ -49,7 +63,7 @@ TEST_P(canaries, bug_is_hidden_without_the_knob_and_caught_with_it)
     if (c.counted)
         EXPECT_EQ(run(c.bug, c.knobs, "100"), 10) << "decoration: this knob catches too little";
     else
-        EXPECT_NE(run(c.bug, c.knobs, "5"), 0) << "decoration: this knob catches nothing"; // it may hang
+        EXPECT_TRUE(caught(c)) << "decoration: this knob catches nothing";
     EXPECT_EQ(run(c.right, c.knobs, "100"), 0) << "a program that is right survives it";
 }
 
