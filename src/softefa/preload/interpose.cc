@@ -5,8 +5,7 @@
  *
  * What concerns us: open and stat of /dev/infiniband/uverbsN, fstat of a file whose inode is ours, ioctl with the one request
  * code of uverbs, close of an fd that we handed out (and close_range and closefrom, which meet our own), and the netlink socket that would make libibverbs skip sysfs.
- * mmap, read and poll are not here: the device node is a memfd, and channels are pipes. The other functions that take the path of a
- * device node are in node_calls.cc.
+ * mmap, read and poll are not here: the device node is a memfd, and channels are pipes.
  *
  * The originals are looked up once, in the constructor: dlsym may allocate and is not safe in a signal handler. A call before
  * that (another library's constructor) goes to the kernel directly.
@@ -20,7 +19,6 @@
  */
 #undef _FORTIFY_SOURCE // its inline open() would clash with ours
 
-#include "softefa/preload/node.h"
 #include "softefa/preload/registry.h"
 #include "softefa/preload/report.h"
 #include "softefa/settings.h"
@@ -31,8 +29,10 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <cstdarg>
 #include <cstdlib>
 #include <cstring>
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <linux/netlink.h>
@@ -41,14 +41,27 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 namespace softefa::preload {
 namespace {
 
-constexpr char node_prefix[] = "/dev/infiniband/uverbs";
+constexpr unsigned major_number = 231;
+constexpr unsigned minor_base   = 192;
+constexpr char     node_prefix[] = "/dev/infiniband/uverbs";
 
 // --- originals -----------------------------------------------------------------------------------------------------------
+
+/// libc's function of that name, or null before the constructor ran.
+template <class F> struct original {
+    std::atomic<F *> function{nullptr};
+    void             resolve(const char *name)
+    {
+        function.store(reinterpret_cast<F *>(dlsym(RTLD_NEXT, name)), std::memory_order_relaxed);
+    }
+    F *get() const { return function.load(std::memory_order_relaxed); }
+};
 
 original<int(const char *, int, ...)>                 real_open, real_open64;
 original<int(const char *, int)>                      real_open_2, real_open64_2;
@@ -120,8 +133,7 @@ int node_index(const char *path)
     return p != digits && *p == '\0' ? index : -1;
 }
 
-} // namespace
-
+/// True if `path` is a device node of ours; then devices are available.
 bool is_our_node(const char *path, unsigned *index_p)
 {
     const int index = node_index(path);
@@ -135,17 +147,24 @@ bool is_our_node(const char *path, unsigned *index_p)
     return ours;
 }
 
-int open_node(unsigned index, int flags)
+template <class Stat> void describe_node(unsigned index, Stat *st)
 {
-    const int fd = uverbs::file_open(index, flags);
-    if (fd < 0) {
-        errno = -fd;
-        return -1;
-    }
-    return fd;
+    st->st_mode    = S_IFCHR | 0666;
+    st->st_rdev    = makedev(major_number, minor_base + index);
+    st->st_size    = 0;
+    st->st_blocks  = 0;
+    st->st_blksize = 4096;
+    st->st_nlink   = 1;
 }
 
-namespace {
+template <class Stat> int stat_node(unsigned index, Stat *st)
+{
+    memset(st, 0, sizeof(*st));
+    st->st_uid = geteuid();
+    st->st_gid = getegid();
+    describe_node(index, st);
+    return 0;
+}
 
 /// After a successful fstat: a memfd of ours is shown as the device node that it stands for.
 template <class Stat> int fstat_result(int result, int fd, Stat *st)
@@ -157,6 +176,30 @@ template <class Stat> int fstat_result(int result, int fd, Stat *st)
         describe_node(index, st);
     }
     return result;
+}
+
+int open_node(unsigned index, int flags)
+{
+    const int fd = uverbs::file_open(index, flags);
+    if (fd < 0) {
+        errno = -fd;
+        return -1;
+    }
+    return fd;
+}
+
+int kernel_stat(int folder_fd, const char *path, void *st, int flags)
+{
+#ifdef SYS_newfstatat
+    return static_cast<int>(syscall(SYS_newfstatat, folder_fd, path, st, flags));
+#else
+    return static_cast<int>(syscall(SYS_fstatat64, folder_fd, path, st, flags));
+#endif
+}
+
+mode_t mode_argument(int flags, va_list arguments)
+{
+    return (flags & O_CREAT) != 0 || (flags & O_TMPFILE) == O_TMPFILE ? static_cast<mode_t>(va_arg(arguments, int)) : 0;
 }
 
 // --- closing many ---------------------------------------------------------------------------------------------------------
@@ -237,6 +280,8 @@ __attribute__((constructor)) void prepare_process()
 } // namespace softefa::preload
 
 using namespace softefa::preload;
+
+#define SOFTEFA_EXPORT extern "C" __attribute__((visibility("default")))
 
 SOFTEFA_EXPORT int open(const char *path, int flags, ...)
 {
