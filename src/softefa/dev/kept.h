@@ -10,7 +10,8 @@
  *   - the QP changes its state or qkey, or is destroyed, or an address handle goes: epoch_of_rights, for all grants that this process gave. These
  *     are rare, so one word does, and a read that meets it asks once more;
  *   - the link or the process ends (windows_close(link), identity and pidfd).
- * The reader copies first and then compares, as with every window. If anything is different, it asks through the ring, and whatever status there is
+ * The reader compares, copies and compares again, as with every window: the first look keeps bytes that were taken back out of its buffer, the
+ * second is what counts. If anything is different, it asks through the ring, and whatever status there is
  * has its one place there.
  *
  * Nobody is woken: a stopped owner's memory is read like a busy one's, as by a card. The reader counts these reads in its own segment, and wakes the owner
