@@ -2,6 +2,7 @@
 #include "tools/soft_clean.h"
 
 #include "softefa/observe/names.h"
+#include "tools/soft_holders.h"
 
 #include <cerrno>
 #include <cstdio>
@@ -108,16 +109,23 @@ void clean_dead(int folder_fd, bool dry_run, std::vector<std::string> *removed_p
     }
 }
 
+/// Those that publish, else those that only keep the lock.
 std::string living_text(const soft_domain &domain)
 {
-    std::string text;
-    unsigned    count = 0;
+    std::vector<domain_holder> living;
     for (const auto &p : domain.processes) {
-        if (p.state != process_state::dead && ++count <= 8) {
-            text += (text.empty() ? " (" : ", ") + std::to_string(p.pid) + " " + p.program();
+        if (p.state != process_state::dead) {
+            living.push_back({p.pid, p.program()});
         }
     }
-    return count > 8 ? text + ", ...)" : text.empty() ? text : text + ")";
+    if (living.empty()) {
+        living = domain_holders(domain);
+    }
+    std::string text;
+    for (size_t i = 0; i < living.size() && i < 8; ++i) {
+        text += (i == 0 ? " (" : ", ") + std::to_string(living[i].pid) + " " + living[i].program;
+    }
+    return living.size() > 8 ? text + ", ...)" : text.empty() ? text : text + ")";
 }
 
 } // namespace

@@ -5,6 +5,7 @@
 #include <cinttypes>
 #include <cstdio>
 #include <cstring>
+#include <ctime>
 
 namespace tools {
 
@@ -71,6 +72,19 @@ std::string details(const observe::record &r)
     return text;
 }
 
+/// ISO 8601 with microseconds, so that the dumps of two processes can be laid side by side.
+std::string utc_text(std::uint64_t real_ns)
+{
+    const time_t seconds = static_cast<time_t>(real_ns / 1'000'000'000u);
+    struct tm    parts;
+    char         day[32], text[64];
+    if (gmtime_r(&seconds, &parts) == nullptr || strftime(day, sizeof(day), "%Y-%m-%dT%H:%M:%S", &parts) == 0) {
+        return "at an unknown time"; // a year beyond what calendars have: spoilt by somebody
+    }
+    snprintf(text, sizeof(text), "%s.%06uZ", day, static_cast<unsigned>(real_ns % 1'000'000'000u / 1000u));
+    return text;
+}
+
 } // namespace
 
 std::string dump_text(const soft_process &process)
@@ -84,6 +98,7 @@ std::string dump_text(const soft_process &process)
              process.page->record_mode == 0 ? "; the recorder is off (SOFTEFA_RECORD)" :
              process.page->record_mode == 1 ? "; messages are not recorded (SOFTEFA_RECORD=data does)" : "");
     text = line;
+    text += "times are seconds after its start, " + utc_text(process.page->start_real_ns) + "\n";
     for (const auto &r : records) {
         const std::uint64_t age = r.time_ns - std::min<std::uint64_t>(r.time_ns, process.page->start_mono_ns);
         char                who[64] = "";

@@ -3,6 +3,7 @@
 
 #include "softefa/settings.h"
 
+#include <charconv>
 #include <cctype>
 #include <cstdlib>
 
@@ -38,6 +39,19 @@ bool parse_count(const std::string &text, unsigned long most, unsigned long *val
         *value_p = *value_p * 10 + static_cast<unsigned long>(c - '0');
     }
     return *value_p >= 1 && *value_p <= most;
+}
+
+/// Decimal seconds with a point or without, 0.1 to 3600, whatever the locale.
+bool parse_seconds(const std::string &text, unsigned *milliseconds_p)
+{
+    double      seconds = 0;
+    const auto *end     = text.data() + text.size();
+    const auto  parsed  = std::from_chars(text.data(), end, seconds, std::chars_format::fixed);
+    if (parsed.ec != std::errc() || parsed.ptr != end || !(seconds >= 0.1 && seconds <= 3600)) {
+        return false;
+    }
+    *milliseconds_p = static_cast<unsigned>(seconds * 1000 + 0.5);
+    return true;
 }
 
 /// Walks over the words of one command line.
@@ -175,11 +189,9 @@ private:
         } else if (status && word == "--watch") {
             o_.watch_ms = watch_ms_default;
         } else if (status && word.rfind("--watch=", 0) == 0) {
-            unsigned long seconds = 0;
-            if (!parse_count(word.substr(8), 3600, &seconds)) {
-                return refuse(word + ": must be 1..3600 seconds");
+            if (!parse_seconds(word.substr(8), &o_.watch_ms)) {
+                return refuse(word + ": must be 0.1..3600 seconds");
             }
-            o_.watch_ms = static_cast<unsigned>(seconds) * 1000;
         } else if ((status || clean) && word == "--all") {
             o_.all = true;
         } else if (clean && word == "--dry-run") {
@@ -282,7 +294,7 @@ const char *soft_options_help() noexcept
            "status    what runs in a domain: devices, processes, queue pairs, peers, counters, drops by reason\n"
            "  --watch[=SECONDS]    again and again, every second or as often as said, with rates\n"
            "  --json               for programs; with --watch one object a line\n"
-           "  --all                every domain of this user\n"
+           "  --all                every domain of this user; those without a process are only counted\n"
            "dump      what one process recorded last: its queue pairs, peers, errors; with --set RECORD=data in its run\n"
            "          also each message; or what is in a file that a process kept when something failed\n"
            "clean     removes what processes left behind that were killed; never what a living process uses\n"

@@ -1,6 +1,8 @@
 /* See soft_status.h. */
 #include "tools/soft_status.h"
 
+#include "tools/soft_holders.h"
+
 #include <algorithm>
 #include <cerrno>
 #include <cinttypes>
@@ -293,6 +295,10 @@ std::string status_text(const soft_domain &now, const soft_domain *before, doubl
         add(&text, "  process %d kept what it had recorded when something failed: 'softefa dump %d'; 'softefa clean' removes it\n", pid, pid);
     }
     if (count == 0) {
+        for (const auto &[pid, program] : domain_holders(now)) {
+            add(&text, "  process %d (%s) has no device open, and keeps the domain: it was forked by one that had, or is about to open one\n", pid,
+                program.c_str());
+        }
         return text;
     }
     processes_text(now, &text);
@@ -354,7 +360,7 @@ int soft_status(const soft_options &options)
     for (;;) {
         std::vector<soft_domain> domains;
         std::string              error, text;
-        unsigned                 count = 0;
+        unsigned                 count = 0, empty = 0;
         if (!domains_of_options(options, &domains, &error)) {
             fprintf(stderr, "softefa: %s\n", error.c_str());
             return exit_refused;
@@ -366,12 +372,18 @@ int soft_status(const soft_options &options)
                 return exit_refused;
             }
             count += living(domains[i]);
+            if (options.all && !options.json && domains[i].processes.empty() && domains[i].failures.empty()) {
+                ++empty; // folders stay when their last process ends well; a hundred of them would drown the living
+                continue;
+            }
             const bool same = i < before.size() && before[i].folder == domains[i].folder;
             text += options.json ? status_json(domains[i]) + "\n" :
                                    status_text(domains[i], same ? &before[i] : nullptr, static_cast<double>(at - before_ns) / 1e9);
         }
         if (domains.empty() && !options.json) {
             text = "no domain of this user\n";
+        } else if (empty != 0) {
+            add(&text, "%u domain%s of this user without a process; 'softefa clean --all' removes what they left\n", empty, empty == 1 ? "" : "s");
         }
         if (options.watch_ms != 0 && !options.json && isatty(STDOUT_FILENO)) {
             fputs("\033[H\033[J", stdout);

@@ -19,6 +19,7 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 namespace tools {
@@ -68,6 +69,8 @@ TEST(soft_options, other_verbs)
 {
     EXPECT_EQ(1000u, parsed({"status", "--watch", "--json"}).watch_ms);
     EXPECT_EQ(5000u, parsed({"status", "--watch=5", "--all"}).watch_ms);
+    EXPECT_EQ(500u, parsed({"status", "--watch=0.5"}).watch_ms);
+    EXPECT_EQ(3600'000u, parsed({"status", "--watch=3600.0"}).watch_ms);
     EXPECT_EQ(123, parsed({"dump", "123"}).pid);
     EXPECT_EQ("./failure.7", parsed({"dump", "./failure.7"}).file);
     EXPECT_TRUE(parsed({"clean", "--all", "--dry-run"}).dry_run);
@@ -83,7 +86,9 @@ TEST(soft_options, faults_are_one_line_that_names_the_thing)
     EXPECT_NE(std::string::npos, refused({"run", "--profile"}).find("--profile"));
     EXPECT_NE(std::string::npos, refused({"run", "--set", "MTU", "ls"}).find("NAME=VALUE"));
     EXPECT_NE(std::string::npos, refused({"run", "--json", "ls"}).find("--json"));
-    EXPECT_NE(std::string::npos, refused({"status", "--watch=0"}).find("1..3600"));
+    for (const char *seconds : {"0", "0.05", "3600.1", "1e3", "nan", "1,5", "-1", "1s", ""}) {
+        EXPECT_NE(std::string::npos, refused({"status", std::string("--watch=") + seconds}).find("0.1..3600")) << seconds;
+    }
     EXPECT_NE(std::string::npos, refused({"status", "x"}).find("x"));
     EXPECT_NE(std::string::npos, refused({"dump"}).find("PID"));
     EXPECT_NE(std::string::npos, refused({"dump", "-5"}).find("-5"));
@@ -241,6 +246,7 @@ protected:
         page->record_count = 64;
         page->device_count = 1;
         page->record_mode  = 2;
+        page->start_real_ns = 1'795'353'255'000'678'900u;
         strcpy(page->program, "a \"test\"\n");
         strcpy(page->profile, "efa2");
         page->counters[0].tx_messages = 5;
@@ -287,6 +293,7 @@ TEST_F(soft_page, a_good_page_is_shown)
     EXPECT_NE(std::string::npos, json.find("\"qpn\":77"));
     EXPECT_EQ(std::string::npos, json.find('\n'));
     EXPECT_NE(std::string::npos, dump_text(p).find("record out"));
+    EXPECT_NE(std::string::npos, dump_text(p).find("its start, 2026-11-22T13:14:15.000678Z\n")) << "dumps of two processes can be laid side by side";
 }
 
 TEST_F(soft_page, a_page_that_is_being_written_for_ever_is_shown_as_such)
@@ -387,6 +394,59 @@ TEST_F(soft_folder, run_says_who_is_in_the_way)
     for (const std::string &other : {without, without + "protocol=1\n", whole + "more\n", "SOFTEFA_UNHEARD_OF=1\n" + whole}) {
         EXPECT_NE(std::string::npos, refusal(other).find("made by another version")) << other;
     }
+}
+
+TEST_F(soft_folder, forked_child_that_keeps_the_domain_is_named)
+{
+    file("domain", "SOFTEFA_PROFILE=efa2\n");
+    int       ends[2];
+    const int lock = open((folder + "/domain").c_str(), O_RDWR | O_CLOEXEC);
+    ASSERT_EQ(0, flock(lock, LOCK_SH | LOCK_NB));
+    ASSERT_EQ(0, pipe2(ends, O_CLOEXEC));
+    const pid_t child = fork();
+    if (child == 0) {
+        close(ends[1]);
+        char      byte;
+        _exit(read(ends[0], &byte, 1) == 0 ? 0 : 1); // until the test lets go
+    }
+    ASSERT_GT(child, 0);
+    close(lock);
+    std::vector<std::string> removed;
+    std::string              report, error;
+    ASSERT_TRUE(domain_read(&domain, &error)) << error;
+    const std::string name = std::to_string(child) + " ";
+    EXPECT_NE(std::string::npos, status_text(domain, nullptr, 0).find("process " + name)) << status_text(domain, nullptr, 0);
+    ASSERT_TRUE(domain_clean(domain, false, &removed, &report)) << report;
+    EXPECT_NE(std::string::npos, report.find("(" + name)) << report;
+    EXPECT_TRUE(there("domain"));
+    close(ends[0]);
+    close(ends[1]);
+    int status = -1;
+    ASSERT_EQ(child, waitpid(child, &status, 0));
+    EXPECT_EQ(0, status);
+    EXPECT_EQ(std::string::npos, status_text(domain, nullptr, 0).find("process " + name));
+    ASSERT_TRUE(domain_clean(domain, false, &removed, &report)) << report;
+    EXPECT_NE(std::string::npos, report.find("nobody lives in it"));
+    EXPECT_FALSE(there("domain"));
+}
+
+TEST_F(soft_folder, status_of_all_counts_empty_domains_in_one_line)
+{
+    const char       *runtime = getenv("XDG_RUNTIME_DIR");
+    const std::string before  = runtime != nullptr ? runtime : "";
+    for (const char *name : {"softefa-left-one", "softefa-left-two", "softefa-failed"}) {
+        ASSERT_EQ(0, mkdir((folder + "/" + name).c_str(), 0700));
+        file(std::string(name) + "/domain");
+    }
+    file("softefa-failed/failure.4000000");
+    setenv("XDG_RUNTIME_DIR", folder.c_str(), 1);
+    testing::internal::CaptureStdout();
+    (void)soft_status(parsed({"status", "--all"}));
+    const std::string text = testing::internal::GetCapturedStdout();
+    runtime != nullptr ? setenv("XDG_RUNTIME_DIR", before.c_str(), 1) : unsetenv("XDG_RUNTIME_DIR");
+    EXPECT_EQ(std::string::npos, text.find("left-")) << text;
+    EXPECT_NE(std::string::npos, text.find("domain failed")) << "what was kept is worth a look: " << text;
+    EXPECT_NE(std::string::npos, text.find("of this user without a process; 'softefa clean --all' removes")) << text;
 }
 
 TEST_F(soft_folder, clean_takes_whole_names_only)
