@@ -8,7 +8,7 @@ A figure is the median over the passes of a ratio, difference or value taken in 
 
 import dataclasses
 
-from . import campaign
+from . import campaign, cases
 
 MIB = 1 << 20
 
@@ -51,6 +51,9 @@ def _one_sided(metric, verb, uct_test, ucp_test):
                            "mib_s", 0.9, False))
         rows.append(_ratio("srd %s %s" % (verb, rival), "the same, srd zcopy / UCX %s" % rival, ("srd", metric, MIB, uct_test), right,
                            "mib_s", None, False))
+    for rival in ("posix", "posix,cma"):
+        rows.append(_ratio("%s %s heap" % (verb, rival), "RDMA %s 1 MiB, verbs / UCX %s, buffers on the heap" % (verb, rival), ("verbs", metric, MIB, verb),
+                           (rival + cases.HEAP, metric, MIB, ucp_test), "mib_s", 0.9, False))
     # Two transports of UCT: both call the kernel once for private memory. What posix does is out of reach of private memory.
     right = ("cma", metric, MIB, uct_test)
     rows.append(_ratio("%s cma" % verb, "RDMA %s 1 MiB, verbs / uct cma" % verb, ("verbs", metric, MIB, verb), right, "mib_s", 0.9, False))

@@ -17,6 +17,7 @@ MAX_ITERATIONS = {"ucx": 20_000_000, "ib_send_lat": 1_000_000, "ib_send_bw": 20_
 MIN_ITERATIONS = 200
 SINGLE = ("shm_pingpong", "shm_reference", "verbs_probe")  # programs that are a pair by themselves
 WAKE_GAP_US = 200.0     # what the programs wait between two of their wake-ups
+HEAP = " heap"          # of a series: UCX takes the buffers from the heap, as an application has them, and not from a segment of its transport's
 IDLE_MS = 2000          # verbs_probe idle: its count is a time
 
 
@@ -128,11 +129,15 @@ def softefa_cases():
             Case("srd", "get", "get", mib, "ucx", "zcopy"),  # of UCT: UCP emulates gets where the transport cannot put
             Case("posix", "get", "ucp_get", mib, "ucx"),
             Case("posix,cma", "get", "ucp_get", mib, "ucx"),  # UCP takes posix where it can: this one is not cma
+            Case("posix" + HEAP, "get", "ucp_get", mib, "ucx"),
+            Case("posix,cma" + HEAP, "get", "ucp_get", mib, "ucx"),
             Case("cma", "get", "get", mib, "ucx", "zcopy"),  # one process_vm_readv of ordinary memory
             Case("verbs", "put", "write", mib, "verbs_probe"),
             Case("srd", "put", "put_bw", mib, "ucx", "zcopy", needs_write=True),
             Case("posix", "put", "ucp_put_bw", mib, "ucx"),
             Case("posix,cma", "put", "ucp_put_bw", mib, "ucx"),
+            Case("posix" + HEAP, "put", "ucp_put_bw", mib, "ucx"),
+            Case("posix,cma" + HEAP, "put", "ucp_put_bw", mib, "ucx"),
             Case("cma", "put", "put_bw", mib, "ucx", "zcopy"),
             Case("verbs", "wake", "sleeping_read", 8, "verbs_probe"),
             Case("shm", "wake", "futex_reply", 8, "shm_reference"),
@@ -160,6 +165,8 @@ def environment(case, tools):
         return {}
     if case.series == "tcp":
         return {"UCX_TLS": "tcp", "UCX_NET_DEVICES": tools.tcp_device}
+    if case.series.endswith(HEAP):
+        return {"UCX_TLS": case.series.removesuffix(HEAP), "UCX_ALLOC_PRIO": "heap"}
     return {"UCX_TLS": tools.transport if case.series == "srd" else case.series}
 
 

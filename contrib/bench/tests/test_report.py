@@ -33,6 +33,10 @@ def speed(**times):
     return [entry(case, [base["%s %s" % (case.series, case.test)]] * 3) for case in cases.speed_cases()]
 
 
+def rivals(verb):
+    return ["%s %s" % (verb, rival) for rival in ("posix", "posix,cma", "posix heap", "posix,cma heap", "cma")]
+
+
 class Numbers(unittest.TestCase):
     def test_significant_keeps_whole_digits(self):
         for number, digits, text in ((0.0512, 3, "0.0512"), (4.356, 3, "4.36"), (228.4, 3, "228"), (34674.0, 3, "34674"),
@@ -142,20 +146,28 @@ class SoftefaVerdicts(unittest.TestCase):
 
     def test_each_bound_can_be_missed(self):
         for change, keys in (({"ib_send_lat": 0.31}, ["pingpong"]), ({"ib_send_bw": 1.3}, ["stream"]),
-                             ({"read": 110.0}, ["read posix", "read posix,cma", "read cma"]), ({"write": 110.0}, ["write posix", "write posix,cma", "write cma"]),
+                             ({"read": 110.0}, rivals("read")), ({"write": 110.0}, rivals("write")),
                              ({"sleeping_read": 41.0}, ["sleeping"]), ({"idle": 1.0}, ["idle"])):
             self.assertEqual([key for key, word in self.words(**change).items() if word == "not met"], keys)
 
     def test_what_is_not_possible_is_not_measured(self):
         entries = [one for one in self.entries() if one["test"] != "write"]
         words = {one["key"]: one["verdict"] for one in bounds.verdicts(entries, "softefa")}
-        self.assertEqual([key for key, word in words.items() if word == "not measured"], ["write posix", "write posix,cma", "write cma"])
+        self.assertEqual([key for key, word in words.items() if word == "not measured"], rivals("write"))
 
     def test_report_is_printed_with_a_figure_of_zero(self):
         sample = result(self.entries(), "softefa")
         sample["verdicts"] = bounds.verdicts(sample["cases"], "softefa")
         self.assertIn("<= 0 us", report.text(sample))
         self.assertIn("| RDMA read 1 MiB, verbs / UCX posix |", report.markdown(sample))
+
+
+class Heap(unittest.TestCase):
+    def test_buffers_come_from_the_heap_only_where_the_series_says_so(self):
+        chosen = {case.series: cases.environment(case, cases.Tools([], "srd")) for case in cases.softefa_cases() if case.test == "ucp_get"}
+        self.assertEqual(chosen, {"posix": {"UCX_TLS": "posix"}, "posix,cma": {"UCX_TLS": "posix,cma"},
+                                  "posix heap": {"UCX_TLS": "posix", "UCX_ALLOC_PRIO": "heap"},
+                                  "posix,cma heap": {"UCX_TLS": "posix,cma", "UCX_ALLOC_PRIO": "heap"}})
 
 
 class Picture(unittest.TestCase):
