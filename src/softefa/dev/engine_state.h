@@ -1,8 +1,9 @@
 /* The engine's own state and the calls between its parts.
  *
- * Owns: the one engine of the process: its lock, the peers it is connected to, its lists of waiting work. Parts: engine.cc (lock, entry points,
- * one run), fetch.cc (send queues to ops), requester.cc (ops to records, answers to completions), responder.cc (records to receives, RDMA
- * service), completion.cc (CQ entries and events). Everything here needs the engine lock unless it says otherwise.
+ * Owns: the one engine of the process: its lock, the peers it is connected to, its lists of waiting work. Parts: engine.cc (lock and entry
+ * points), pass.cc (one pass, and the poll), fetch.cc (send queues to ops), requester.cc (ops to records, answers to completions), responder.cc
+ * (records that arrive), receive.cc (posted receives), rdma_service.cc (reads and writes of peers), completion.cc (CQ entries and events).
+ * Everything here needs the engine lock unless it says otherwise.
  *
  * The lock is only ever tried by the application's threads: whoever fails leaves a mark and the holder looks again before it lets go
  * (combining), so a signal handler or another thread never waits and never loses work.
@@ -162,7 +163,7 @@ static_assert(limits::qps / 64 <= 64);
 extern engine_state engine_instance; ///< in engine.cc; named by engine() alone
 inline engine_state &engine() noexcept { return engine_instance; }
 
-/// Draws when swap_due() next says yes; what it says now.
+/// Draws when swap_due() next says yes; what it says now. In pass.cc.
 bool swap_draw(engine_state &e) noexcept;
 /// Whether a pair is to be swapped now: as often as SOFTEFA_REORDER says. Drawn as a distance, so that a question costs a subtraction.
 inline bool swap_due(engine_state &e) noexcept
@@ -180,10 +181,12 @@ public:
 };
 bool engine_try_lock() noexcept;
 void engine_unlock() noexcept; ///< does what others left behind, then unlocks
+// --- pass.cc
 /// One pass over everything; true if anything moved.
 bool engine_run() noexcept;
 /// The part of a pass that concerns one link.
 bool engine_run_link(link &l) noexcept;
+// --- engine.cc
 /// CH-1: after records were published, where the lock is not released next.
 void engine_flush_wakes() noexcept;
 /// When receive queue work next overtakes send queue work.
@@ -206,7 +209,7 @@ inline void link_touch(link &l) noexcept
 }
 /// The peer broke the protocol, or one side gave the other up: nothing is read from it any more, its work ends. `reason` is a static string.
 void link_fail(link &l, const char *reason) noexcept;
-/// The peer set its `cut` word.
+/// The peer set its `cut` word. In pass.cc.
 void link_given_up(link &l) noexcept;
 // --- cut.cc: giving up a peer that does not move
 void cut_begin(link &l) noexcept;                  ///< from here on nothing is sent to it and no record of it is taken
