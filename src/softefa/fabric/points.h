@@ -1,7 +1,10 @@
 /* Marked points of what is written to shared memory, for tests that kill a process at each of them.
  *
  * The marks are compiled into a test's own copy of these sources (SOFTEFA_FAULT_POINTS); in the library that is installed they are nothing.
- * A test arms one point; the process ends itself with SIGKILL when it has passed it often enough.
+ * A test arms one point; the process sends itself a signal, SIGKILL or SIGSTOP, when it has passed it often enough.
+ *
+ * Without a mark are single words that stand for themselves and that a peer reads whole: epochs, the park word, positions, the word of a cut. A kill
+ * before such a store is one at the mark before it, and a kill behind it one at the next.
  */
 #pragma once
 

@@ -11,7 +11,8 @@
  * that (another library's constructor) goes to the kernel directly.
  *
  * Invariants
- *   IPO-1  a call that is not ours behaves as without us: result, errno, cancellation, signal safety.
+ *   IPO-1  a call that is not ours behaves as without us: result, errno, cancellation, signal safety. One exception: a path that points to
+ *          unmapped memory is read here before the kernel can say EFAULT.
  *   IPO-2  no file is opened and nothing is printed before a program lists devices: this library is in sh and mpirun too.
  *
  * Functions that are cancellation points in libc are not noexcept, as in libc's own headers: a cancelled thread unwinds
