@@ -1,4 +1,12 @@
-/* See fabric_client.h. */
+/* See fabric_client.h.
+ *
+ * The end. A last close of a context ends the fabric: thread, links, names. The end of a process does not: threads and destructors of others may
+ * still work with the device, and nobody may wait for a thread in exit().
+ *
+ *   FAB-1  exit() takes the names out of the registry and counts what was not counted yet; thread and links go on until the kernel ends them, and
+ *          peers see that as they see a kill. From then on a close of the last context ends nothing either.
+ *   FAB-2  exit() waits for nothing without a bound.
+ */
 #include "softefa/dev/fabric_client.h"
 
 #include "base/clock.h"
@@ -9,6 +17,7 @@
 #include "softefa/dev/single_copy.h"
 
 #include <ctime>
+#include <cxxabi.h>
 #include <new>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -21,6 +30,7 @@ link            *self = nullptr;
 fabric::channel *self_channel = nullptr;
 std::uint64_t    instance = 0; ///< of this process since its first context
 pid_t            process  = 0; ///< that started the fabric
+bool             leaving  = false; ///< FAB-1; control lock
 
 fabric::registry &names() noexcept
 {
@@ -38,22 +48,36 @@ std::uint64_t new_instance() noexcept
     return id;
 }
 
-/// A process that ends without closing its contexts: joins the thread and takes its name out of the registry.
-[[gnu::destructor]] void leave_at_exit() noexcept
+/// The last that is done in a process that ends with contexts open (FAB-1, FAB-2).
+void leave(void *) noexcept
 {
-    if (instance == 0 || process != getpid())
+    // Whoever calls exit() may hold either lock (in a signal handler, say): then the names stay, and the next start sweeps them.
+    if (instance == 0 || process != getpid() || !control_try_lock(500))
         return;
-    // A thread that calls exit() may hold the lock (a signal handler's, say); then the kernel cleans up, and the next start sweeps.
-    for (unsigned tries = 0; !engine_try_lock(); ++tries) {
-        if (tries == 100)
-            return;
+    bool free = engine_try_lock();
+    for (unsigned tries = 0; !free && tries < 100; ++tries) {
         const timespec pause{0, 1'000'000};
         nanosleep(&pause, nullptr);
+        free = engine_try_lock();
     }
-    engine_unlock();
-    helper_stop();
-    publish_close();
-    names().close();
+    if (free) {
+        engine_unlock();
+        leaving = instance != 0;
+        if (leaving) {
+            helper_leave();
+            publish_withdraw();
+            names().withdraw();
+        }
+    }
+    control_unlock();
+}
+
+/// Ours is the first library whose destructors run, since it is preloaded, and others may send in theirs. What is registered meanwhile is called
+/// when all that was registered before has returned, and the destructors of all libraries are one such call.
+[[gnu::destructor]] void leave_when_all_have_ended() noexcept
+{
+    if (abi::__cxa_atexit(leave, nullptr, nullptr) != 0)
+        leave(nullptr);
 }
 
 } // namespace
@@ -84,6 +108,8 @@ void link_fail(link &l, const char *reason) noexcept
 
 status fabric_start() noexcept
 {
+    if (leaving)
+        return status::ok; // it has not ended
     const settings &s = settings_in_force();
     self         = new (std::nothrow) link();
     self_channel = new (std::nothrow) fabric::channel();
@@ -123,8 +149,10 @@ status fabric_start() noexcept
     return status::ok;
 }
 
-void fabric_stop() noexcept
+bool fabric_stop() noexcept
 {
+    if (leaving)
+        return false;
     helper_stop();
     publish_close();
     names().close();
@@ -141,11 +169,13 @@ void fabric_stop() noexcept
     self         = nullptr;
     self_channel = nullptr;
     instance     = 0;
+    return true;
 }
 
 void fabric_forked() noexcept
 {
     publish_forked();
+    leaving = false;
     if (instance == 0)
         return;
     helper_forked();

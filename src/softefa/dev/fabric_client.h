@@ -11,7 +11,8 @@ namespace softefa::dev {
 /// First context: identity, self channel. Control lock held.
 status fabric_start() noexcept;
 /// Last context gone: leaves every peer, joins the helper thread, gives everything back. Control lock held, engine lock not held.
-void fabric_stop() noexcept;
+/// False: the process is ending, and everything stays as it is.
+[[nodiscard]] bool fabric_stop() noexcept;
 /// In the handler of a fork, child side; and in a child that opens a device of its own (helper.h). Control lock held in the latter.
 void fabric_forked() noexcept;
 void fabric_revive() noexcept;

@@ -5,7 +5,11 @@
  * application wakes it. An application that polls many times in a row ends that (engine_poll). An idle process uses no processor time, unless it
  * has rings that are read directly (direct.cc): these wake nobody, so the sleep is a series of naps.
  *
+ * Ending. The thread is joined when the last context is closed. A program that closed or replaced our descriptors behind our back has cut the
+ * wire on which it would be woken; such a thread is abandoned where it waits, and everything else is freed.
+ *
  *   HLP-2  asleep implies that every own park word is odd.
+ *   HLP-3  a thread leaves its wait by taking `waiting` back; whoever finds that it is gone touches nothing any more.
  */
 #include "softefa/dev/configure.h"
 #include "softefa/dev/direct.h"
@@ -15,6 +19,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <ctime>
 #include <dlfcn.h>
 #include <linux/membarrier.h>
 #include <pthread.h>
@@ -73,16 +78,20 @@ base::time_ns serve(bool sleeps) noexcept
     return 0;
 }
 
-void wait_events(epoll_event *events, int room, int *count_p, base::time_ns pause) noexcept
+void wait_events(int epoll_fd, epoll_event *events, int room, int *count_p, base::time_ns pause) noexcept
 {
-    if (pause == ~base::time_ns{0}) {
-        *count_p = epoll_wait(helper.epoll_fd, events, room, -1);
-        return;
+    *count_p = -1;
+    if (pause != ~base::time_ns{0}) {
+        const timespec limit{static_cast<time_t>(pause / 1'000'000'000u), static_cast<long>(pause % 1'000'000'000u)};
+        *count_p = static_cast<int>(syscall(SYS_epoll_pwait2, epoll_fd, events, room, &limit, nullptr, 0ul));
+        if (*count_p != -1 || errno == EINTR)
+            return;
+    } // else, or before Linux 5.11, or denied by a sandbox that does not know it:
+    *count_p = epoll_wait(epoll_fd, events, room, pause == ~base::time_ns{0} ? -1 : static_cast<int>((pause + 999'999) / 1'000'000));
+    if (*count_p == -1 && errno != EINTR) { // the number is not ours any more: the program closed it behind our back
+        const timespec nap{0, 20'000'000};
+        syscall(SYS_nanosleep, &nap, nullptr);
     }
-    const timespec limit{static_cast<time_t>(pause / 1'000'000'000u), static_cast<long>(pause % 1'000'000'000u)};
-    *count_p = static_cast<int>(syscall(SYS_epoll_pwait2, helper.epoll_fd, events, room, &limit, nullptr, 0ul));
-    if (*count_p == -1 && errno != EINTR) // before Linux 5.11, or denied by a sandbox that does not know it
-        *count_p = epoll_wait(helper.epoll_fd, events, room, static_cast<int>((pause + 999'999) / 1'000'000));
 }
 
 void dispatch(const epoll_event *events, int count) noexcept
@@ -108,9 +117,11 @@ void dispatch(const epoll_event *events, int count) noexcept
     }
 }
 
-void *helper_main(void *) noexcept
+void *helper_main(void *generation) noexcept
 {
     engine_state &e          = engine();
+    const auto    mine       = reinterpret_cast<std::uintptr_t>(generation);
+    const int     epoll_fd   = helper.epoll_fd;
     std::uint64_t last_polls = e.polls.load(std::memory_order_relaxed);
     unsigned      tick_ms    = tick_ms_min;
     base::time_ns pause      = base::ms(tick_ms_min);
@@ -122,7 +133,10 @@ void *helper_main(void *) noexcept
 
     while (!helper.stop.load(std::memory_order_acquire)) {
         int count = 0;
-        wait_events(events, 32, &count, pause);
+        helper.waiting.store(mine, std::memory_order_release);
+        wait_events(epoll_fd, events, 32, &count, pause);
+        if (auto waited = mine; !helper.waiting.compare_exchange_strong(waited, 0, std::memory_order_acq_rel))
+            return nullptr; // HLP-3
         dispatch(events, count);
         const base::time_ns now = base::clock_now_ns();
         if (e.failed_links.exchange(false, std::memory_order_relaxed) || (helper.accepted != 0 && now >= helper.next_silent_check)) {
@@ -216,14 +230,31 @@ bool start_thread() noexcept
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, stack_size + stack_beside());
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int failed = pthread_create(&helper.thread, &attributes, helper_main, nullptr);
+    void *const generation = reinterpret_cast<void *>(++helper.generation);
+    int         failed     = pthread_create(&helper.thread, &attributes, helper_main, generation);
     if (failed == EINVAL) // a stack too small for something we do not know of
-        failed = pthread_create(&helper.thread, nullptr, helper_main, nullptr);
+        failed = pthread_create(&helper.thread, nullptr, helper_main, generation);
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
     pthread_attr_destroy(&attributes);
     if (failed == 0)
         pthread_setname_np(helper.thread, "softefa");
     return failed == 0;
+}
+
+/// HLP-3: also where the thread cannot be woken any more.
+void join_thread() noexcept
+{
+    for (;;) {
+        timespec limit{};
+        clock_gettime(CLOCK_REALTIME, &limit);
+        ++limit.tv_sec;
+        if (pthread_timedjoin_np(helper.thread, nullptr, &limit) != ETIMEDOUT)
+            return;
+        if (auto waits = helper.generation; helper.waiting.compare_exchange_strong(waits, 0, std::memory_order_acq_rel)) {
+            pthread_detach(helper.thread);
+            return;
+        }
+    }
 }
 
 } // namespace
@@ -265,7 +296,7 @@ void helper_stop() noexcept
         return;
     helper.stop.store(true, std::memory_order_release);
     helper_kick();
-    pthread_join(helper.thread, nullptr);
+    join_thread();
     {
         // Kicks happen under the engine lock: none is under way when the descriptor's number is given back.
         const engine_guard guard;
@@ -304,6 +335,12 @@ void helper_revive() noexcept
     }
     helper.next_lookup = helper.next_silent_check = helper.accept_again = 0;
     helper.accepted = 0;
+}
+
+void helper_leave() noexcept
+{
+    if (helper.running.load(std::memory_order_acquire) && helper.process == getpid())
+        pthread_detach(helper.thread);
 }
 
 bool helper_running() noexcept { return helper.running.load(std::memory_order_acquire); }

@@ -14,6 +14,8 @@ namespace softefa::dev {
 status helper_start(fabric::registry &names, std::uint64_t instance) noexcept;
 /// Says goodbye to every peer, joins the thread and gives everything back.
 void helper_stop() noexcept;
+/// The process ends, and nobody will join the thread: it goes on until then.
+void helper_leave() noexcept;
 /// In the handler of a fork, child side: its copies of the parent's descriptors are closed, so that it neither keeps peers believing in the
 /// parent nor hands them to a program that it starts. Memory stays until helper_revive().
 void helper_forked() noexcept;

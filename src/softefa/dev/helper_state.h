@@ -71,6 +71,8 @@ struct helper_state {
     cpu_set_t         runs_on = {};   ///< processors that this process may use, as they were when the last peer came up
     pid_t             process = 0; ///< that the thread belongs to; a forked child has none
     std::atomic<bool> running = false, stop = false;
+    std::uintptr_t    generation = 0;          ///< of the thread that was started last
+    std::atomic<std::uintptr_t> waiting = 0;   ///< generation of the thread that waits for events, 0: none does (HLP-3)
     peer             *peers[limits::links] = {}; ///< index of the link; 0 is the process itself and not here
     base::time_ns     next_lookup = 0, next_silent_check = 0;
     base::time_ns     accept_again = 0; ///< 0: the listener is being watched

@@ -257,6 +257,10 @@ public:
     bool dead() const noexcept;
 };
 
+/// The same for who must not wait without end. False: not taken within that time.
+bool control_try_lock(unsigned milliseconds) noexcept;
+void control_unlock() noexcept;
+
 const device_limits &device_limits_get() noexcept;
 /// Index of the device that has this GID, device_unknown if nobody in this domain has.
 std::uint8_t device_by_gid(const gid &g) noexcept;

@@ -11,8 +11,11 @@
 
 #include <bit>
 #include <cstdlib>
+#include <ctime>
 #include <pthread.h>
+#include <sys/syscall.h>
 #include <type_traits>
+#include <unistd.h>
 
 namespace softefa::dev {
 
@@ -105,7 +108,8 @@ void context_fini(context &c) noexcept
     objects().contexts.erase(c.self);
     if (objects().contexts.count() != 0)
         return;
-    fabric_stop();
+    if (!fabric_stop())
+        return; // what the fabric still uses stays
     engine_state &e = engine();
     for (auto *by_device : {e.local_qps, e.routes}) {
         for (unsigned i = 0; i < limits::devices; ++i) {
@@ -121,6 +125,19 @@ constinit process_objects process_tables; // constant-initialised and trivially 
 
 control_guard::control_guard() noexcept { pthread_mutex_lock(&control_lock); }
 control_guard::~control_guard() { pthread_mutex_unlock(&control_lock); }
+
+bool control_try_lock(unsigned milliseconds) noexcept
+{
+    const timespec pause{0, 1'000'000};
+    for (unsigned tries = 0; pthread_mutex_trylock(&control_lock) != 0; ++tries) {
+        if (tries == milliseconds)
+            return false;
+        syscall(SYS_nanosleep, &pause, nullptr); // not the function: that one is a cancellation point
+    }
+    return true;
+}
+
+void control_unlock() noexcept { pthread_mutex_unlock(&control_lock); }
 bool control_guard::dead() const noexcept { return engine().dead.load(std::memory_order_relaxed); }
 
 bool configure(const settings &wanted) noexcept

@@ -40,7 +40,7 @@ pid_t        process = 0;       ///< that publishes
 std::atomic<counters_sink> sink = nullptr;
 std::atomic<failure_teller> teller = nullptr;
 std::atomic<const char *> failure = nullptr; ///< to be told
-bool         failure_kept = false; ///< the file was written
+std::atomic<bool> failure_kept = false; ///< the file was written
 pthread_mutex_t sink_lock = PTHREAD_MUTEX_INITIALIZER;
 
 base::time_ns last_tick  = 0;
@@ -245,9 +245,8 @@ void run_sink_last() noexcept
 bool keep_page(char *path, std::size_t room) noexcept
 {
     const std::string &folder = settings_in_force().registry_dir;
-    if (page == nullptr || folder.empty() || failure_kept || !fabric::raw_may_write_to(size))
+    if (page == nullptr || folder.empty() || !fabric::raw_may_write_to(size) || failure_kept.exchange(true))
         return false;
-    failure_kept = true;
     std::snprintf(path, room, "%s/failure.%d", folder.c_str(), static_cast<int>(getpid()));
     (void)!unlink(path); // of an earlier process with this number
     const long fd = syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -299,11 +298,21 @@ void publish_open(std::uint64_t instance) noexcept
     errno = saved;
 }
 
-void publish_close() noexcept
+void publish_withdraw() noexcept
 {
     const int saved = errno;
     tell_failure(); // the helper thread may have ended before it could
     run_sink_last();
+    if (page != nullptr && link_name[0] != '\0')
+        (void)!unlink(link_name);
+    link_name[0] = '\0';
+    errno = saved;
+}
+
+void publish_close() noexcept
+{
+    const int saved = errno;
+    publish_withdraw();
     published *old = nullptr;
     {
         const engine_guard guard;
@@ -314,9 +323,6 @@ void publish_close() noexcept
         engine().record_data = false;
         page                 = nullptr;
     }
-    if (old != nullptr && link_name[0] != '\0')
-        (void)!unlink(link_name);
-    link_name[0] = '\0';
     fabric::raw_munmap(old, size);
     fabric::raw_close(file);
     file  = -1;

@@ -15,6 +15,8 @@ namespace softefa::dev {
 /// First context of the process, and last one gone. Control lock held, engine lock not held.
 void publish_open(std::uint64_t instance) noexcept;
 void publish_close() noexcept;
+/// What is left to count or to tell, and the name; all else goes on until the process ends.
+void publish_withdraw() noexcept;
 /// In the handler of a fork, child side: the parent's memory is not written any more.
 void publish_forked() noexcept;
 

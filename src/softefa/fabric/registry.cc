@@ -149,14 +149,19 @@ void registry::close() noexcept
         fd_close_private(fd);
         fd = -1;
     }
+    withdraw();
+    fd_close_private(folder_);
+    folder_ = -1;
+}
+
+void registry::withdraw() noexcept
+{
     if (listening_) {
         char name[32];
         std::snprintf(name, sizeof(name), "%016llx.sock", static_cast<unsigned long long>(instance_));
         unlinkat(folder_, name, 0);
     }
     listening_ = false;
-    fd_close_private(folder_);
-    folder_ = -1;
 }
 
 void registry::forget() noexcept

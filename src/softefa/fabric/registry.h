@@ -41,6 +41,7 @@ public:
     /// An empty folder name means that this process is alone. permission: the folder is not private to this user.
     base::status open(const char *folder, std::uint64_t instance) noexcept;
     void         close() noexcept; ///< also gives back all QPNs and the socket's name
+    void         withdraw() noexcept; ///< the socket's name alone: everything else goes on until the process ends
     void         forget() noexcept; ///< in a forked child: closes its copies and leaves the parent's names alone
 
     /// Owns a QPN: from the shared rotation, not in `own` (by QPN, non-zero = taken by this process), low bits not in `low_used`.

@@ -1,9 +1,14 @@
-// How a process ends that nobody kills: it becomes another program, it exits in the middle of its traffic, from any of its threads.
+// How a process ends that nobody kills: it becomes another program, it exits in the middle of its traffic, from any of its threads, while the helper
+// does not answer, while another thread closes the device, or with destructors that still send.
 #include "child.h"
+
+#include "softefa/dev/publish.h"
+#include "softefa/fabric/private_fd.h"
 
 #include <atomic>
 #include <sched.h>
 #include <stdio_ext.h>
+#include <sys/syscall.h>
 #include <thread>
 
 namespace {
@@ -98,6 +103,222 @@ TEST_F(endings, peer_whose_other_thread_exits_is_gone)
         }).detach();
         traffic(e, peer, [&](unsigned succeeded) { return enough = succeeded > 300, false; });
     });
+}
+
+/// The code with which a process ends that may hang; -SIGKILL: it hung.
+int reap_in_time(child &other)
+{
+    siginfo_t done{};
+    const bool ended = until([&] { return waitid(P_PID, static_cast<id_t>(other.pid), &done, WEXITED | WNOHANG | WNOWAIT) == 0 && done.si_pid != 0; });
+    if (!ended)
+        other.kill(SIGKILL);
+    return other.reap();
+}
+
+/// The folder's names of processes.
+unsigned names_in(const std::string &folder)
+{
+    unsigned count = 0;
+    for (const auto &entry : std::filesystem::directory_iterator(folder))
+        count += entry.path().extension() == ".sock" || entry.path().extension() == ".proc";
+    return count;
+}
+
+std::atomic<bool> sink_entered, sink_released;
+
+/// Stands for whatever can hold the helper up: a full disk, a folder on a server that does not answer.
+bool slow_sink(unsigned, const device_counters &) noexcept
+{
+    sink_entered = true;
+    while (!sink_released)
+        usleep(1000);
+    return true;
+}
+
+/// FAB-2
+TEST_F(endings, exit_does_not_wait_for_a_helper_that_is_held_up)
+{
+    wanted.snapshot_ns = base::ms(1);
+    use();
+    child other([&](pipe_end) {
+        __fpurge(stdout);
+        publish_to(slow_sink);
+        static endpoint *e = new endpoint();
+        e->qp.post(e->qp.send_inline(1, e->ah, 0xfff0, "counted"));
+        if (!until([&] { e->scq.poll(); return sink_entered.load(); }))
+            return 1;
+        std::exit(0);
+    });
+    EXPECT_EQ(reap_in_time(other), 0);
+    EXPECT_EQ(names_in(folder), 0u);
+}
+
+/// FAB-2: the other thread holds the control lock, and waits for the helper.
+TEST_F(endings, exit_beside_a_close_that_is_held_up_ends)
+{
+    wanted.snapshot_ns = base::ms(1);
+    use();
+    child other([&](pipe_end) {
+        __fpurge(stdout);
+        publish_to(slow_sink);
+        static endpoint *e = new endpoint();
+        e->qp.post(e->qp.send_inline(1, e->ah, 0xfff0, "counted"));
+        if (!until([&] { e->scq.poll(); return sink_entered.load(); }))
+            return 1;
+        static std::atomic<bool> closing = false;
+        std::thread([] {
+            closing = true;
+            context_close(e->at.context);
+        }).detach();
+        if (!until([] { return closing.load(); }))
+            return 2;
+        std::exit(0);
+    });
+    EXPECT_EQ(reap_in_time(other), 0);
+}
+
+/// The same as it happens: neither is held up, and each may be the first.
+TEST_F(endings, exit_beside_a_close_ends)
+{
+    for (unsigned k = 0; k < 40; ++k) {
+        child other([&](pipe_end) -> int {
+            __fpurge(stdout);
+            static endpoint         *e = new endpoint();
+            static std::atomic<bool> closing = false;
+            std::thread([] {
+                closing = true;
+                context_close(e->at.context);
+            }).detach();
+            while (!closing)
+                std::this_thread::yield();
+            usleep(k % 8 * 50);
+            std::exit(0);
+        });
+        ASSERT_EQ(reap_in_time(other), 0) << k;
+    }
+}
+
+endpoint     *sends_at_the_end = nullptr;
+std::uint16_t sends_to = 0;
+
+/// As a library's destructor, which runs behind those of a library that is preloaded: one of low priority is the last of this program.
+[[gnu::destructor(101)]] void send_at_the_end()
+{
+    if (sends_at_the_end == nullptr)
+        return;
+    endpoint &e = *sends_at_the_end;
+    e.qp.post(e.qp.send_inline(2, e.ah, sends_to, "at the end"));
+    const auto done = e.scq.wait();
+    _exit(done && done->req_id == 2 && done->status == 0 ? 0 : 3);
+}
+
+void send_in_a_destructor(bool first_before)
+{
+    child other([&](pipe_end io) {
+        address   peer;
+        endpoint *own = new endpoint();
+        if (!io.get(&peer))
+            return 1;
+        if (first_before) {
+            own->qp.post(own->qp.send_inline(1, own->ah, peer.qpn, "before"));
+            const auto done = own->scq.wait();
+            if (!done || done->status != 0)
+                return 2;
+        }
+        __fpurge(stdout);
+        sends_to         = peer.qpn;
+        sends_at_the_end = own;
+        std::exit(4);
+    });
+    endpoint e;
+    for (std::uint16_t i = 0; i < 2; ++i)
+        e.qp.post_recv(i, {e.slice(i * 64u, 64)});
+    ASSERT_TRUE(other.end.put(address_of(e)));
+    for (const char *text : {"before", "at the end"}) {
+        if (!first_before && *text == 'b')
+            continue;
+        const auto got = e.rcq.wait();
+        ASSERT_TRUE(got) << text;
+        EXPECT_EQ(got->status, 0);
+        EXPECT_EQ(std::memcmp(e.memory.data() + got->req_id * 64u, text, got->length), 0);
+    }
+    EXPECT_EQ(reap_in_time(other), 0);
+}
+
+/// FAB-1
+TEST_F(endings, send_of_a_destructor_arrives_at_a_known_peer) { send_in_a_destructor(true); }
+TEST_F(endings, send_of_a_destructor_arrives_at_a_new_peer) { send_in_a_destructor(false); }
+
+/// FAB-1: by exit() in a process that never closed anything.
+TEST_F(endings, exit_takes_the_names_away_and_counts_what_was_not_counted)
+{
+    int shown[2]; // what the sink was told
+    ASSERT_EQ(pipe(shown), 0);
+    wanted.snapshot_ns = base::sec(3600);
+    use();
+    child other([&](pipe_end io) {
+        __fpurge(stdout);
+        static const int           write_end = shown[1];
+        static const std::uint64_t before    = counted().tx_messages; // of this program's other tests
+        publish_to([](unsigned, const device_counters &now) noexcept {
+            const std::uint64_t more = now.tx_messages - before;
+            return write(write_end, &more, sizeof(more)) == sizeof(more);
+        });
+        endpoint *e = new endpoint();
+        e->qp.post_recv(1, {e->slice(0, 64)});
+        e->qp.post(e->qp.send_inline(1, e->ah, e->qp.qpn, "to myself"));
+        if (!e->scq.wait() || !io.put_word(names_in(folder)))
+            return 1;
+        std::exit(0);
+    });
+    ::close(shown[1]);
+    EXPECT_TRUE(other.end.wait_word(2)); // while it lived
+    std::uint64_t sent = 0, last = 0;
+    while (read(shown[0], &sent, sizeof(sent)) == sizeof(sent))
+        last = sent;
+    EXPECT_EQ(last, 1u);
+    EXPECT_EQ(reap_in_time(other), 0);
+    EXPECT_EQ(names_in(folder), 0u);
+    ::close(shown[0]);
+}
+
+/// By raw system calls, as some languages' runtimes do it.
+void close_behind_our_back()
+{
+    for (int fd = 3; fd < 1024; ++fd)
+        if (softefa::fabric::fd_is_private(fd))
+            syscall(SYS_close, fd);
+}
+
+/// HLP-3
+TEST_F(endings, device_whose_descriptors_are_gone_can_be_closed)
+{
+    child other([&](pipe_end) {
+        auto *e = new endpoint();
+        if (!until([] { return helper_sleeps(); }))
+            return 1;
+        close_behind_our_back();
+        delete e;
+        endpoint fresh;
+        fresh.qp.post_recv(1, {fresh.slice(0, 64)});
+        fresh.qp.post(fresh.qp.send_inline(1, fresh.ah, fresh.qp.qpn, "again"));
+        const auto done = fresh.scq.wait();
+        return done && done->status == 0 ? 0 : 2;
+    });
+    EXPECT_EQ(reap_in_time(other), 0);
+}
+
+TEST_F(endings, process_whose_descriptors_are_gone_can_exit)
+{
+    child other([&](pipe_end) {
+        __fpurge(stdout);
+        (void)new endpoint();
+        if (!until([] { return helper_sleeps(); }))
+            return 1;
+        close_behind_our_back();
+        std::exit(0);
+    });
+    EXPECT_EQ(reap_in_time(other), 0);
 }
 
 } // namespace
