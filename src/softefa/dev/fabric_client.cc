@@ -21,6 +21,7 @@
 #include <new>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include <utility>
 
 namespace softefa::dev {
 
@@ -162,15 +163,16 @@ bool fabric_stop() noexcept
         engine().link_count    = 0;
         engine().touched_count = 0;
     }
-    if (self_channel != nullptr)
-        fabric::channel_close(*self_channel);
-    delete self_channel;
-    delete self;
-    self         = nullptr;
-    self_channel = nullptr;
-    instance     = 0;
+    fabric::channel *const channel = std::exchange(self_channel, nullptr); // a child that is forked meanwhile closes what it finds
+    if (channel != nullptr)
+        fabric::channel_close(*channel);
+    delete channel;
+    delete std::exchange(self, nullptr);
+    instance = 0;
     return true;
 }
+
+bool fabric_up() noexcept { return instance != 0; }
 
 void fabric_forked() noexcept
 {

@@ -13,6 +13,8 @@ status fabric_start() noexcept;
 /// Last context gone: leaves every peer, joins the helper thread, gives everything back. Control lock held, engine lock not held.
 /// False: the process is ending, and everything stays as it is.
 [[nodiscard]] bool fabric_stop() noexcept;
+/// Between start and the end of stop.
+bool fabric_up() noexcept;
 /// In the handler of a fork, child side; and in a child that opens a device of its own (helper.h). Control lock held in the latter.
 void fabric_forked() noexcept;
 void fabric_revive() noexcept;

@@ -190,10 +190,8 @@ void close_all() noexcept
         (void)fabric::message_send(helper.peers[i]->socket, {fabric::message_kind::bye, helper.instance, helper.peers[i]->instance});
         peer_close(i);
     }
-    fabric::raw_close(helper.listen_fd);
-    fabric::raw_close(helper.epoll_fd);
-    fabric::raw_close(helper.wake_fd);
-    helper.listen_fd = helper.epoll_fd = helper.wake_fd = -1;
+    for (int *fd : {&helper.listen_fd, &helper.epoll_fd, &helper.wake_fd})
+        fabric::fd_drop_private(*fd);
     helper.accept_again = 0;
 }
 

@@ -8,6 +8,7 @@
  * The end of a peer is the end of its process (pidfd; forked children may keep its sockets open) or of its socket (exec, or goodbye). Its rings
  * stay readable: what it had published is taken first, so that an acknowledgement that was sent counts; then the rest of the work ends.
  *
+ *   HLP-4  who is listed is whole, whenever another thread forks: listed last, unlisted first.
  *   HLP-1  a link is published only when both segments are mapped, and closed only after the engine has forgotten it.
  */
 #include "softefa/dev/crowding.h"
@@ -53,11 +54,9 @@ using fabric::message_kind;
 
 void forget(int &fd) noexcept
 {
-    if (fd >= 0) {
+    if (fd >= 0)
         epoll_ctl(helper.epoll_fd, EPOLL_CTL_DEL, fd, nullptr);
-        fabric::raw_close(fd);
-    }
-    fd = -1;
+    fabric::fd_drop_private(fd);
 }
 
 // --- processors
@@ -168,6 +167,8 @@ void peer_close(unsigned index) noexcept
     if (p.state == peer_state::up)
         detach_link(index, p);
     helper.accepted -= p.state == peer_state::accepted;
+    // First: a child that is forked meanwhile closes what it finds here (HLP-4).
+    std::atomic_ref(helper.peers[index]).store(nullptr, std::memory_order_seq_cst);
     forget(p.socket);
     forget(p.pidfd);
     if (p.state == peer_state::up)
@@ -175,8 +176,7 @@ void peer_close(unsigned index) noexcept
     else
         fabric::segment_close(p.own);
     delete &p;
-    helper.peers[index] = nullptr;
-    helper.next_lookup  = 0;
+    helper.next_lookup = 0;
 }
 
 namespace {

@@ -113,8 +113,9 @@ void context_fini(context &c) noexcept
     engine_state &e = engine();
     for (auto *by_device : {e.local_qps, e.routes}) {
         for (unsigned i = 0; i < limits::devices; ++i) {
-            std::free(by_device[i]);
-            by_device[i] = nullptr;
+            std::uint16_t *const gone = by_device[i];
+            std::atomic_ref(by_device[i]).store(nullptr, std::memory_order_seq_cst); // first: another thread may fork
+            std::free(gone);
         }
     }
 }
@@ -241,7 +242,7 @@ void process_forked() noexcept
     // The locks may be held by threads that do not exist here. A child that inherits no context may use the device like any process.
     pthread_mutex_init(&control_lock, nullptr);
     fabric_forked();
-    if (objects().contexts.count() != 0)
+    if (objects().contexts.count() != 0 || fabric_up()) // or another thread was about to start or to stop it
         engine().dead.store(true, std::memory_order_seq_cst);
     else {
         engine().lock.store(0, std::memory_order_seq_cst);

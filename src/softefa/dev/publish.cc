@@ -324,8 +324,7 @@ void publish_close() noexcept
         page                 = nullptr;
     }
     fabric::raw_munmap(old, size);
-    fabric::raw_close(file);
-    file  = -1;
+    fabric::fd_drop_private(file);
     errno = saved;
 }
 

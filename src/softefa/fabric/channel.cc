@@ -49,7 +49,7 @@ void channel_close(channel &c) noexcept
 {
     segment_close(c.peer);
     segment_close(c.own);
-    raw_close(c.wake_fd);
+    fd_drop_private(c.wake_fd);
     c = channel{};
 }
 

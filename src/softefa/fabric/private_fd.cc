@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstdint>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -15,14 +16,32 @@ namespace {
 constexpr int private_fd_min = 200; ///< above what programs with select() or fixed tables use, below common limits
 
 std::atomic<std::uint64_t> marks[fd_mark_max / 64];
+std::atomic<std::uint32_t> files[fd_mark_max]; ///< what was marked: a digest of device and inode
 std::atomic<pid_t>         marker{0}; ///< process of the marks
 
 bool in_range(int fd) noexcept { return fd >= 0 && fd < fd_mark_max; }
 std::uint64_t bit(int fd) noexcept { return std::uint64_t{1} << (fd % 64); }
+bool          marked(int fd) noexcept { return in_range(fd) && (marks[fd / 64].load(std::memory_order_relaxed) & bit(fd)) != 0; }
+
+/// 0: not open.
+std::uint32_t file_behind(int fd) noexcept
+{
+    const int    saved_errno = errno;
+    struct statx st;
+    std::uint64_t digest = 0;
+    if (syscall(SYS_statx, fd, "", AT_EMPTY_PATH, STATX_INO | STATX_TYPE, &st) == 0) {
+        digest = (st.stx_ino ^ std::uint64_t{st.stx_dev_minor} << 40 ^ std::uint64_t{st.stx_dev_major} << 52 ^ st.stx_mode >> 12) * 0x9e3779b97f4a7c15u;
+        digest = digest >> 32 | 1;
+    }
+    errno = saved_errno;
+    return static_cast<std::uint32_t>(digest);
+}
+
+bool still_there(int fd) noexcept { return file_behind(fd) == files[fd].load(std::memory_order_relaxed); }
 
 } // namespace
 
-bool fd_is_private(int fd) noexcept { return in_range(fd) && (marks[fd / 64].load(std::memory_order_relaxed) & bit(fd)) != 0; }
+bool fd_is_private(int fd) noexcept { return marked(fd) && still_there(fd); }
 
 int fd_next_private(int first, int last) noexcept
 {
@@ -30,7 +49,11 @@ int fd_next_private(int first, int last) noexcept
         const std::uint64_t word = marks[at / 64].load(std::memory_order_relaxed) & ~(bit(at) - 1);
         if (word != 0) {
             const int found = at / 64 * 64 + std::countr_zero(word);
-            return found <= last ? found : -1;
+            if (found > last || still_there(found)) {
+                return found <= last ? found : -1;
+            }
+            at = found + 1;
+            continue;
         }
         at = (at / 64 + 1) * 64;
     }
@@ -40,6 +63,7 @@ int fd_next_private(int first, int last) noexcept
 int fd_mark_private(int fd) noexcept
 {
     if (in_range(fd)) {
+        files[fd].store(file_behind(fd), std::memory_order_relaxed);
         marks[fd / 64].fetch_or(bit(fd), std::memory_order_relaxed);
         marker.store(getpid(), std::memory_order_relaxed);
     }
@@ -86,10 +110,22 @@ void fd_close_private(int fd) noexcept
     if (fd < 0) {
         return;
     }
+    const bool others = marked(fd) && !still_there(fd);
     fd_forget_private(fd);
+    if (others) {
+        return;
+    }
     const int saved_errno = errno;
     syscall(SYS_close, fd);
     errno = saved_errno;
+}
+
+void fd_drop_private(int &fd) noexcept
+{
+    const int old = fd;
+    fd            = -1;
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    fd_close_private(old);
 }
 
 void private_fds_forked() noexcept

@@ -1,6 +1,6 @@
 /* File descriptors that only we use, in a process that is not ours.
  *
- * Owns: a bit map over descriptor numbers. A program that closes every descriptor it can count to must not close these: the engine would
+ * Owns: a bit map over descriptor numbers, and which file was behind each: a program can close numbers by raw system calls and open others there. A program that closes every descriptor it can count to must not close these: the engine would
  * then write events and wake-ups into whatever file gets the number next, and one close of the QPN table drops the locks that own the
  * process's QPNs. preload's close() and close_range() leave marked numbers alone.
  * Refuses to know: what a descriptor is for.
@@ -11,6 +11,7 @@ namespace softefa::fabric {
 
 constexpr int fd_mark_max = 65536; ///< higher numbers cannot be marked
 
+/// Marked, and the file that was marked is still behind it (of eventfds and their like: some such file).
 bool fd_is_private(int fd) noexcept;
 /// The lowest private number in [first, last], or -1.
 int fd_next_private(int first, int last) noexcept;
@@ -23,8 +24,10 @@ int fd_make_private(int fd) noexcept;
 int fd_duplicate_private(int fd) noexcept;
 /// Moves `fd` if that is possible and marks it where it is otherwise; -1 passes through, errno preserved.
 int fd_settle_private(int fd) noexcept;
-/// Raw close, errno preserved; the number is the application's again. -1 is nothing.
+/// Raw close, errno preserved; the number is the application's again. -1 is nothing; a marked number that is the application's already stays open.
 void fd_close_private(int fd) noexcept;
+/// The same for a field that a fork handler looks at: -1 before the number is given back, so that nobody closes it twice.
+void fd_drop_private(int &fd) noexcept;
 
 /// The number is somebody else's already: it was closed behind our back.
 void fd_forget_private(int fd) noexcept;

@@ -145,13 +145,10 @@ status registry::open(const char *folder, std::uint64_t instance) noexcept
 
 void registry::close() noexcept
 {
-    for (auto &fd : tables_) {
-        fd_close_private(fd);
-        fd = -1;
-    }
+    for (auto &fd : tables_)
+        fd_close_private(fd.exchange(-1));
     withdraw();
-    fd_close_private(folder_);
-    folder_ = -1;
+    fd_drop_private(folder_);
 }
 
 void registry::withdraw() noexcept

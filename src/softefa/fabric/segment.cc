@@ -107,7 +107,7 @@ base::result<segment> segment_open_peer(int fd, std::uint64_t instance) noexcept
 void segment_close(segment &s) noexcept
 {
     raw_munmap(s.base, segment_size);
-    raw_close(s.fd);
+    fd_drop_private(s.fd);
     s = segment{};
 }
 

@@ -40,8 +40,8 @@ void release_if_unused(channel &c)
     if (c.app_fd >= 0 || c.users > 0) {
         return;
     }
-    fd_close_private(c.write_fd);
-    fd_close_private(c.read_fd);
+    fabric::fd_drop_private(c.write_fd);
+    fabric::fd_drop_private(c.read_fd);
     c = channel{};
 }
 

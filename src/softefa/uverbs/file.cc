@@ -100,8 +100,7 @@ void put(open_file &file)
     }
     object_free_all(file); // behind the device: it may hold mappings that the device works on
     channel_release_all(file);
-    fd_close_private(file.memory_fd);
-    file.memory_fd = -1;
+    fabric::fd_drop_private(file.memory_fd);
     file.hooks     = {};
     file.shown.store(0, std::memory_order_relaxed); // of a dead file
     open_count.fetch_sub(1, std::memory_order_relaxed);

@@ -23,6 +23,7 @@ std::atomic<unsigned>     calls, fails_at, failures; ///< fails_at 0: not armed
 std::atomic<bool>         lasts, pidfds_denied;
 std::atomic<unsigned>     seconds_ahead;
 std::atomic<const char *> first_name;
+std::atomic<void (*)(int)> behind_close;
 
 /// True: this call is to fail.
 bool fails(const char *name)
@@ -73,6 +74,7 @@ const char *first()
 }
 void no_pidfds(bool wanted) { pidfds_denied = wanted; }
 void clock_ahead(unsigned seconds) { seconds_ahead = seconds; }
+void at_close(void (*then)(int)) { behind_close = then; }
 
 } // namespace shortage
 
@@ -249,6 +251,12 @@ long __wrap_syscall(long number, ...)
         if (fails("SYS_pidfd_open", EMFILE))
             return -1;
         break;
+    case SYS_close: {
+        const long result = __real_syscall(number, a[0]);
+        if (const auto then = behind_close.load(); then != nullptr && result == 0)
+            then(static_cast<int>(a[0]));
+        return result;
+    }
     default: break;
     }
     return __real_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);

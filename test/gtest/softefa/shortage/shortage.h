@@ -22,5 +22,7 @@ const char *first();
 void no_pidfds(bool wanted);
 /// The monotonic clock of this program is so many seconds ahead of the machine's.
 void clock_ahead(unsigned seconds);
+/// Called behind each close of a descriptor by a raw system call, on its thread; null: nothing is.
+void at_close(void (*then)(int fd));
 
 } // namespace shortage

@@ -6,6 +6,7 @@
 #include "softefa/dev/engine_state.h"
 
 #include <chrono>
+#include <fcntl.h>
 #include <filesystem>
 #include <memory>
 #include <sched.h>
@@ -345,6 +346,57 @@ TEST_F(shortage_peers, stopped_process_with_a_full_backlog_is_given_up_and_found
     }
     EXPECT_EQ(other.reap(), 0);
     EXPECT_EQ(0, setrlimit(RLIMIT_NOFILE, &before));
+}
+
+std::atomic<unsigned> forks_tried, files_lost;
+
+/// The number that was just closed becomes another file's, and a child is forked: it must not close that.
+void reuse_and_fork(int fd)
+{
+    static thread_local bool within = false; // what the child closes is looked at, not repeated
+    if (within)
+        return;
+    within = true;
+    const int null  = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
+    const int other = fcntl(null, F_DUPFD_CLOEXEC, fd);
+    ::close(null);
+    const pid_t forked = other == fd ? fork() : -1;
+    if (forked == 0) {
+        process_forked(); // by hand: it is not installed in a program that opened no file
+        _exit(fcntl(fd, F_GETFD) != -1 ? 0 : 1);
+    }
+    int state = 0;
+    if (forked > 0 && waitpid(forked, &state, 0) == forked) {
+        ++forks_tried;
+        files_lost += state != 0;
+    }
+    ::close(other);
+    within = false;
+}
+
+/// HLP-4, of a peer that goes and of a device that is closed.
+TEST_F(shortage_peers, fork_beside_a_close_closes_no_number_of_others)
+{
+    forks_tried = files_lost = 0;
+    {
+        child    other([](pipe_end io) { return receiver(io, {}); });
+        endpoint e;
+        address  peer;
+        const auto gone = peers_gone();
+        ASSERT_TRUE(other.end.put_word(1) && other.end.swap(address_of(e), &peer));
+        e.memory[0] = 'm';
+        e.qp.post(e.qp.send(1, e.ah, peer.qpn, {e.slice(0, 1)}));
+        const auto done = e.scq.wait();
+        std::uint32_t failed;
+        ASSERT_TRUE(done && done->status == 0 && other.end.get(&failed));
+        shortage::at_close(reuse_and_fork);
+        other.end.put_word(1);
+        EXPECT_EQ(other.reap(), 0);
+        EXPECT_TRUE(until([&] { return peers_gone() > gone; }));
+    }
+    shortage::at_close(nullptr);
+    EXPECT_GE(forks_tried, 8u) << "of a peer: socket, pidfd, two segments, wake; of the device: three of the helper and more";
+    EXPECT_EQ(files_lost, 0u);
 }
 
 } // namespace

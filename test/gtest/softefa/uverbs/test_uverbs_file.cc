@@ -10,6 +10,7 @@
 #include <poll.h>
 #include <set>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 
@@ -134,6 +135,27 @@ TEST(uverbs_file, private_fd_cannot_be_closed_by_the_application)
         }
     }
     EXPECT_GE(refused, 1u);
+}
+
+/// The number of a descriptor that was closed behind our back is the application's, and its file stays when the device goes.
+TEST(uverbs_file, private_number_that_became_the_applications_can_be_closed)
+{
+    int number = -1;
+    {
+        uverbs_client client;
+        number = fabric::fd_next_private(0, fd_mark_max - 1);
+        ASSERT_GE(number, 0);
+        ASSERT_EQ(close_verdict::refused, file_closing(number));
+        syscall(SYS_close, number);
+        EXPECT_EQ(close_verdict::pass, file_closing(number)); // EBADF is for the kernel to say
+        const int other = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
+        ASSERT_EQ(number, dup2(other, number));
+        ::close(other);
+        EXPECT_EQ(close_verdict::pass, file_closing(number));
+        EXPECT_NE(number, fabric::fd_next_private(number, number));
+    }
+    EXPECT_NE(-1, fcntl(number, F_GETFD));
+    ::close(number);
 }
 
 TEST(uverbs_file, channel_drain_takes_only_the_events_of_one_queue)
