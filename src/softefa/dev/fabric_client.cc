@@ -19,6 +19,7 @@
 #include <ctime>
 #include <cxxabi.h>
 #include <new>
+#include <pthread.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include <utility>
@@ -49,26 +50,32 @@ std::uint64_t new_instance() noexcept
     return id;
 }
 
+bool engine_is_free_soon() noexcept
+{
+    const timespec pause{0, 1'000'000};
+    for (unsigned tries = 0; !engine_try_lock(); ++tries) {
+        if (tries == 100)
+            return false;
+        syscall(SYS_nanosleep, &pause, nullptr); // not the function: that one is a cancellation point
+    }
+    engine_unlock();
+    return true;
+}
+
 /// The last that is done in a process that ends with contexts open (FAB-1, FAB-2).
 void leave(void *) noexcept
 {
     // Whoever calls exit() may hold either lock (in a signal handler, say): then the names stay, and the next start sweeps them.
-    if (instance == 0 || process != getpid() || !control_try_lock(500))
+    if (!control_try_lock(500))
         return;
-    bool free = engine_try_lock();
-    for (unsigned tries = 0; !free && tries < 100; ++tries) {
-        const timespec pause{0, 1'000'000};
-        nanosleep(&pause, nullptr);
-        free = engine_try_lock();
-    }
-    if (free) {
-        engine_unlock();
-        leaving = instance != 0;
-        if (leaving) {
-            helper_leave();
-            publish_withdraw();
-            names().withdraw();
-        }
+    if (instance != 0 && process == getpid() && !leaving && engine_is_free_soon()) {
+        int before = 0;
+        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before); // files are written, and nothing may unwind from here
+        leaving = true;
+        helper_leave();
+        publish_withdraw();
+        names().withdraw();
+        pthread_setcancelstate(before, nullptr);
     }
     control_unlock();
 }
@@ -178,6 +185,7 @@ void fabric_forked() noexcept
 {
     publish_forked();
     leaving = false;
+    process = 0; // not getpid(): a child in another PID namespace may have the parent's
     if (instance == 0)
         return;
     helper_forked();
@@ -202,7 +210,12 @@ void fabric_revive() noexcept
     instance     = 0;
 }
 
-status fabric_publish() noexcept { return helper_start(names(), instance); }
+status fabric_publish() noexcept
+{
+    if (leaving && !helper_running())
+        return status::limit; // nobody would take that name away again
+    return helper_start(names(), instance);
+}
 
 result<std::uint16_t> fabric_claim_qpn(unsigned device, std::uint16_t low_mask, const std::uint64_t *low_used) noexcept
 {

@@ -96,7 +96,7 @@ void wait_events(int epoll_fd, epoll_event *events, int room, int *count_p, base
 
 void dispatch(const epoll_event *events, int count) noexcept
 {
-    for (int k = 0; k < count; ++k) {
+    for (int k = 0; k < count; ++k) { // bounds: a program may have put an epoll of its own on our number
         const auto     from  = static_cast<source>(events[k].data.u64 >> 32);
         const unsigned index = static_cast<std::uint32_t>(events[k].data.u64);
         std::uint64_t  ignored;
@@ -104,11 +104,11 @@ void dispatch(const epoll_event *events, int count) noexcept
         case source::wake: (void)!read(helper.wake_fd, &ignored, sizeof(ignored)); break;
         case source::listener: peers_accept(); break;
         case source::socket:
-            if (helper.peers[index] != nullptr)
+            if (index < limits::links && helper.peers[index] != nullptr)
                 peer_on_socket(index);
             break;
         case source::pidfd:
-            if (helper.peers[index] != nullptr)
+            if (index < limits::links && helper.peers[index] != nullptr)
                 peer_close(index);
             break;
         }

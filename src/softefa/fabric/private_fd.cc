@@ -21,7 +21,7 @@ std::atomic<pid_t>         marker{0}; ///< process of the marks
 
 bool in_range(int fd) noexcept { return fd >= 0 && fd < fd_mark_max; }
 std::uint64_t bit(int fd) noexcept { return std::uint64_t{1} << (fd % 64); }
-bool          marked(int fd) noexcept { return in_range(fd) && (marks[fd / 64].load(std::memory_order_relaxed) & bit(fd)) != 0; }
+bool          marked(int fd) noexcept { return in_range(fd) && (marks[fd / 64].load(std::memory_order_acquire) & bit(fd)) != 0; }
 
 /// 0: not open.
 std::uint32_t file_behind(int fd) noexcept
@@ -46,7 +46,7 @@ bool fd_is_private(int fd) noexcept { return marked(fd) && still_there(fd); }
 int fd_next_private(int first, int last) noexcept
 {
     for (int at = first < 0 ? 0 : first; at <= last && at < fd_mark_max;) {
-        const std::uint64_t word = marks[at / 64].load(std::memory_order_relaxed) & ~(bit(at) - 1);
+        const std::uint64_t word = marks[at / 64].load(std::memory_order_acquire) & ~(bit(at) - 1);
         if (word != 0) {
             const int found = at / 64 * 64 + std::countr_zero(word);
             if (found > last || still_there(found)) {
@@ -64,7 +64,7 @@ int fd_mark_private(int fd) noexcept
 {
     if (in_range(fd)) {
         files[fd].store(file_behind(fd), std::memory_order_relaxed);
-        marks[fd / 64].fetch_or(bit(fd), std::memory_order_relaxed);
+        marks[fd / 64].fetch_or(bit(fd), std::memory_order_release); // behind what was marked
         marker.store(getpid(), std::memory_order_relaxed);
     }
     return fd;

@@ -1,8 +1,9 @@
 /* File descriptors that only we use, in a process that is not ours.
  *
- * Owns: a bit map over descriptor numbers, and which file was behind each: a program can close numbers by raw system calls and open others there. A program that closes every descriptor it can count to must not close these: the engine would
- * then write events and wake-ups into whatever file gets the number next, and one close of the QPN table drops the locks that own the
- * process's QPNs. preload's close() and close_range() leave marked numbers alone.
+ * Owns: a bit map over descriptor numbers, and which file was behind each: a program can close numbers by raw system calls and open others
+ * there. A program that closes every descriptor it can count to must not close these: the engine would then write events and wake-ups into
+ * whatever file gets the number next, and one close of the QPN table drops the locks that own the process's QPNs. preload's close() and
+ * close_range() leave marked numbers alone.
  * Refuses to know: what a descriptor is for.
  */
 #pragma once
