@@ -47,8 +47,10 @@ struct traffic {
     void step()
     {
         // Who polls all the time is never asleep, and nobody needs to wake it. Its helper looks every 4 ms at most (helper.cc).
-        if (dozes && ++steps % 64 == 0)
+        if (++steps % 64 == 0 && dozes)
             usleep(12'000);
+        if (steps % yield_steps == 0)
+            sched_yield();
         if (posts && outstanding < 24)
             post();
         while (auto got = e.rcq.poll())
