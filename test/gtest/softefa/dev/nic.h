@@ -18,7 +18,9 @@
 
 #include <cstring>
 #include <deque>
+#include <fcntl.h>
 #include <optional>
+#include <poll.h>
 #include <sched.h>
 #include <string>
 #include <sys/mman.h>
@@ -140,6 +142,36 @@ public:
                 sched_yield();
         } while (base::clock_now_ns() < end);
         return std::nullopt;
+    }
+};
+
+/// A pipe that stands for a completion channel.
+struct event_pipe {
+    int read_fd = -1, write_fd = -1;
+
+    event_pipe()
+    {
+        int both[2];
+        if (pipe2(both, O_CLOEXEC | O_NONBLOCK) == 0) {
+            read_fd  = both[0];
+            write_fd = both[1];
+        }
+    }
+    ~event_pipe()
+    {
+        ::close(read_fd);
+        ::close(write_fd);
+    }
+    event_pipe(const event_pipe &) = delete;
+
+    bool ok() const { return read_fd >= 0; }
+    /// The record that is there, or comes in time.
+    std::optional<std::uint64_t> take(unsigned milliseconds = generous_ms) const
+    {
+        pollfd        p{read_fd, POLLIN, 0};
+        std::uint64_t element = 0;
+        const bool    came    = ::poll(&p, 1, static_cast<int>(milliseconds)) == 1 && read(read_fd, &element, sizeof(element)) == sizeof(element);
+        return came ? std::optional(element) : std::nullopt;
     }
 };
 

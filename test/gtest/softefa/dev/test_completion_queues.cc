@@ -114,128 +114,112 @@ TEST_F(completion_queues, cq_phase_survives_many_laps_with_16_byte_entries)
 
 TEST_F(completion_queues, event_is_written_once_per_arm_and_never_lost)
 {
-    int pipe_fds[2];
-    ASSERT_EQ(pipe2(pipe_fds, O_CLOEXEC | O_NONBLOCK), 0);
-    {
-        endpoint   e(4096);
-        cq_request r;
-        r.event_fd    = pipe_fds[1];
-        r.user_handle = 0x1122334455667788;
-        auto       cq = e.at.cq(16, r);
-        queue_pair q;
-        ASSERT_TRUE(q.open(e.at, e.pd, cq.h, cq.h));
-        q.connect();
-        auto events = [&](int milliseconds) {
-            pollfd p{pipe_fds[0], POLLIN, 0};
-            std::uint64_t record = 0;
-            if (::poll(&p, 1, milliseconds) != 1 || read(pipe_fds[0], &record, 8) != 8)
-                return false;
-            EXPECT_EQ(record, r.user_handle);
-            return true;
-        };
-        q.post_recv(1, {e.slice(0, 64)});
-        q.post(q.send_inline(2, e.ah, q.qpn, "quiet"));
-        ASSERT_TRUE(cq.wait() && cq.wait());
-        EXPECT_FALSE(events(0)) << "not armed";
-        engine_arm(cq.h);
-        q.post_recv(1, {e.slice(0, 64)});
-        q.post(q.send_inline(2, e.ah, q.qpn, "loud"));
-        EXPECT_TRUE(events(5000)) << "the helper serves who blocks";
-        ASSERT_TRUE(cq.wait() && cq.wait());
-        EXPECT_FALSE(events(0)) << "one per arm";
-        const auto before = counted().completions;
-        q.post_recv(1, {e.slice(0, 64)});
-        q.post(q.send_inline(2, e.ah, q.qpn, "early"));
-        ASSERT_TRUE(until([&] { engine_poll(cq.h); return counted().completions >= before + 2; }));
-        ASSERT_TRUE(cq.take());
-        engine_arm(cq.h); // one entry still waits
-        EXPECT_TRUE(events(5000));
-        EXPECT_EQ(qp_destroy(q.h), status::ok);
-        std::uint32_t count = 0;
-        EXPECT_EQ(cq_destroy(cq.h, &count), status::ok);
-        EXPECT_EQ(count, 2u);
-    }
-    close(pipe_fds[0]);
-    close(pipe_fds[1]);
+    event_pipe channel;
+    ASSERT_TRUE(channel.ok());
+    endpoint   e(4096);
+    cq_request r;
+    r.event_fd    = channel.write_fd;
+    r.user_handle = 0x1122334455667788;
+    auto       cq = e.at.cq(16, r);
+    queue_pair q;
+    ASSERT_TRUE(q.open(e.at, e.pd, cq.h, cq.h));
+    q.connect();
+    auto events = [&](unsigned milliseconds) {
+        const auto record = channel.take(milliseconds);
+        EXPECT_EQ(record.value_or(r.user_handle), r.user_handle);
+        return record.has_value();
+    };
+    q.post_recv(1, {e.slice(0, 64)});
+    q.post(q.send_inline(2, e.ah, q.qpn, "quiet"));
+    ASSERT_TRUE(cq.wait() && cq.wait());
+    EXPECT_FALSE(events(0)) << "not armed";
+    engine_arm(cq.h);
+    q.post_recv(1, {e.slice(0, 64)});
+    q.post(q.send_inline(2, e.ah, q.qpn, "loud"));
+    EXPECT_TRUE(events(generous_ms)) << "the helper serves who blocks";
+    ASSERT_TRUE(cq.wait() && cq.wait());
+    EXPECT_FALSE(events(0)) << "one per arm";
+    const auto before = counted().completions;
+    q.post_recv(1, {e.slice(0, 64)});
+    q.post(q.send_inline(2, e.ah, q.qpn, "early"));
+    ASSERT_TRUE(until([&] { engine_poll(cq.h); return counted().completions >= before + 2; }));
+    ASSERT_TRUE(cq.take());
+    engine_arm(cq.h); // one entry still waits
+    EXPECT_TRUE(events(generous_ms));
+    EXPECT_EQ(qp_destroy(q.h), status::ok);
+    std::uint32_t count = 0;
+    EXPECT_EQ(cq_destroy(cq.h, &count), status::ok);
+    EXPECT_EQ(count, 2u);
 }
 
 TEST_F(completion_queues, arming_while_the_lock_is_taken_waits_for_nobody_and_is_not_lost)
 {
-    int pipe_fds[2];
-    ASSERT_EQ(pipe2(pipe_fds, O_CLOEXEC | O_NONBLOCK), 0);
-    {
-        endpoint   e(4096);
-        cq_request r;
-        r.event_fd = pipe_fds[1];
-        auto       cq = e.at.cq(16, r);
-        queue_pair q;
-        ASSERT_TRUE(q.open(e.at, e.pd, cq.h, cq.h));
-        q.connect();
-        for (bool waits_already : {false, true}) {
-            const auto before = counted().completions;
-            auto       message = [&] {
-                q.post_recv(1, {e.slice(0, 64)});
-                q.post(q.send_inline(2, e.ah, q.qpn, "armed in a handler"));
-                return until([&] { engine_poll(cq.h); return counted().completions >= before + 2; });
-            };
-            if (waits_already) {
-                ASSERT_TRUE(message());
-            }
-            {
-                const engine_guard interrupted; // the handler runs on the thread that polls
-                engine_arm(cq.h);
-            }
-            if (!waits_already) {
-                ASSERT_TRUE(message());
-            }
-            pollfd        p{pipe_fds[0], POLLIN, 0};
-            std::uint64_t record = 0;
-            ASSERT_EQ(::poll(&p, 1, static_cast<int>(generous_ms)), 1);
-            EXPECT_EQ(read(pipe_fds[0], &record, 8), 8);
-            EXPECT_LT(read(pipe_fds[0], &record, 8), 0) << "one per arm";
-            ASSERT_TRUE(cq.wait() && cq.wait());
+    event_pipe channel;
+    ASSERT_TRUE(channel.ok());
+    endpoint   e(4096);
+    cq_request r;
+    r.event_fd = channel.write_fd;
+    auto       cq = e.at.cq(16, r);
+    queue_pair q;
+    ASSERT_TRUE(q.open(e.at, e.pd, cq.h, cq.h));
+    q.connect();
+    for (bool waits_already : {false, true}) {
+        const auto before = counted().completions;
+        auto       message = [&] {
+            q.post_recv(1, {e.slice(0, 64)});
+            q.post(q.send_inline(2, e.ah, q.qpn, "armed in a handler"));
+            return until([&] { engine_poll(cq.h); return counted().completions >= before + 2; });
+        };
+        if (waits_already) {
+            ASSERT_TRUE(message());
         }
-        EXPECT_EQ(qp_destroy(q.h), status::ok);
-        EXPECT_EQ(cq_destroy(cq.h, nullptr), status::ok);
+        {
+            const engine_guard interrupted; // the handler runs on the thread that polls
+            engine_arm(cq.h);
+        }
+        if (!waits_already) {
+            ASSERT_TRUE(message());
+        }
+        ASSERT_TRUE(channel.take());
+        EXPECT_FALSE(channel.take(0)) << "one per arm";
+        ASSERT_TRUE(cq.wait() && cq.wait());
     }
-    close(pipe_fds[0]);
-    close(pipe_fds[1]);
+    EXPECT_EQ(qp_destroy(q.h), status::ok);
+    EXPECT_EQ(cq_destroy(cq.h, nullptr), status::ok);
 }
 
 TEST_F(completion_queues, events_reported_at_the_end_are_those_that_were_written)
 {
-    int pipe_fds[2];
-    ASSERT_EQ(pipe2(pipe_fds, O_CLOEXEC | O_NONBLOCK), 0);
-    const int room = fcntl(pipe_fds[1], F_SETPIPE_SZ, 4096);
+    event_pipe channel;
+    ASSERT_TRUE(channel.ok());
+    const int room = fcntl(channel.write_fd, F_SETPIPE_SZ, 4096);
     ASSERT_GE(room, 4096);
     const std::vector<char> others(static_cast<std::size_t>(room)); // records of other queues, as far as this one is concerned
     for (int round = 0; round < 20; ++round) {
         endpoint   e(4096);
         cq_request r;
-        r.event_fd    = pipe_fds[1];
+        r.event_fd    = channel.write_fd;
         r.user_handle = 0x55;
         auto       cq = e.at.cq(16, r);
         queue_pair q;
         ASSERT_TRUE(q.open(e.at, e.pd, cq.h, cq.h));
         q.connect();
-        ASSERT_EQ(write(pipe_fds[1], others.data(), others.size()), room);
+        ASSERT_EQ(write(channel.write_fd, others.data(), others.size()), room);
         engine_arm(cq.h);
         q.post_recv(1, {e.slice(0, 64)});
         ASSERT_EQ(q.to(qp_state::error), status::ok); // one completion, whose event does not fit
         ASSERT_EQ(qp_destroy(q.h), status::ok);
         std::vector<char> read_back(others.size());
-        ASSERT_EQ(read(pipe_fds[0], read_back.data(), read_back.size()), room);
+        ASSERT_EQ(read(channel.read_fd, read_back.data(), read_back.size()), room);
         engine().again.store(1); // whoever holds the lock next makes a pass before it lets go, and finds room for the event
         std::uint32_t count = 0;
         ASSERT_EQ(cq_destroy(cq.h, &count), status::ok);
         std::uint32_t written = 0;
-        for (std::uint64_t record = 0; read(pipe_fds[0], &record, 8) == 8; ++written) {
-            EXPECT_EQ(record, r.user_handle);
+        for (; const auto record = channel.take(0); ++written) {
+            EXPECT_EQ(*record, r.user_handle);
         }
         EXPECT_EQ(count, written) << round;
     }
-    close(pipe_fds[0]);
-    close(pipe_fds[1]);
 }
 
 TEST_F(completion_queues, queue_pairs_that_come_and_go_do_not_grow_their_cq)

@@ -216,44 +216,38 @@ TEST_F(objects, receiver_without_ah_sees_none_and_the_gid_where_asked)
 
 TEST_F(objects, work_to_itself_ends_while_the_process_blocks)
 {
-    int pipe_fds[2];
-    ASSERT_EQ(pipe2(pipe_fds, O_CLOEXEC | O_NONBLOCK), 0);
-    {
-        endpoint   e(4 << 20);
-        cq_request r;
-        r.event_fd = pipe_fds[1];
-        auto       cq = e.at.cq(16, r);
-        queue_pair q;
-        ASSERT_TRUE(q.open(e.at, e.pd, cq.h, cq.h));
-        q.connect();
-        // One post, then nothing that drives the engine until the record of the event arrives.
-        auto blocks = [&](const queue_pair::wqe &w, std::uint16_t receive) {
-            engine_arm(cq.h);
-            EXPECT_TRUE(until([] { return engine().asleep.load(); })) << "the helper notices who blocks";
-            q.post(w);
-            if (receive != 0)
-                e.qp.post_recv(receive, {e.slice(0, 64)});
-            pollfd        p{pipe_fds[0], POLLIN, 0};
-            std::uint64_t record = 0;
-            const bool    came   = ::poll(&p, 1, 5000) == 1 && read(pipe_fds[0], &record, 8) == 8;
-            auto          done   = cq.take();
-            return came && done && done->status == 0;
-        };
-        for (std::uint16_t i = 1; i <= 50; ++i) {
-            e.qp.post_recv(i, {e.slice(0, 64)});
-            ASSERT_TRUE(blocks(q.send_inline(i, e.ah, e.qp.qpn, "self"), 0)) << i;
-            ASSERT_TRUE(e.rcq.take());
-        }
-        constexpr std::uint32_t half = 2 << 20; // more than one pass moves
-        const auto remote = reinterpret_cast<std::uint64_t>(e.memory.data()) + half;
-        EXPECT_TRUE(blocks(q.rdma(1, 100, e.ah, e.qp.qpn, e.slice(0, half), remote, e.rkey), 0)) << "read";
-        EXPECT_TRUE(blocks(q.rdma(2, 101, e.ah, e.qp.qpn, e.slice(0, half), remote, e.rkey), 0)) << "write";
-        EXPECT_TRUE(blocks(q.send_inline(102, e.ah, e.qp.qpn, "later"), 7)) << "the receive comes while the sender pauses";
-        EXPECT_EQ(qp_destroy(q.h), status::ok);
-        EXPECT_EQ(cq_destroy(cq.h, nullptr), status::ok);
+    event_pipe channel;
+    ASSERT_TRUE(channel.ok());
+    endpoint   e(4 << 20);
+    cq_request r;
+    r.event_fd = channel.write_fd;
+    auto       cq = e.at.cq(16, r);
+    queue_pair q;
+    ASSERT_TRUE(q.open(e.at, e.pd, cq.h, cq.h));
+    q.connect();
+    // One post, then nothing that drives the engine until the record of the event arrives.
+    auto blocks = [&](const queue_pair::wqe &w, std::uint16_t receive) {
+        engine_arm(cq.h);
+        EXPECT_TRUE(until([] { return engine().asleep.load(); })) << "the helper notices who blocks";
+        q.post(w);
+        if (receive != 0)
+            e.qp.post_recv(receive, {e.slice(0, 64)});
+        const bool came = channel.take().has_value();
+        auto       done = cq.take();
+        return came && done && done->status == 0;
+    };
+    for (std::uint16_t i = 1; i <= 50; ++i) {
+        e.qp.post_recv(i, {e.slice(0, 64)});
+        ASSERT_TRUE(blocks(q.send_inline(i, e.ah, e.qp.qpn, "self"), 0)) << i;
+        ASSERT_TRUE(e.rcq.take());
     }
-    close(pipe_fds[0]);
-    close(pipe_fds[1]);
+    constexpr std::uint32_t half = 2 << 20; // more than one pass moves
+    const auto remote = reinterpret_cast<std::uint64_t>(e.memory.data()) + half;
+    EXPECT_TRUE(blocks(q.rdma(1, 100, e.ah, e.qp.qpn, e.slice(0, half), remote, e.rkey), 0)) << "read";
+    EXPECT_TRUE(blocks(q.rdma(2, 101, e.ah, e.qp.qpn, e.slice(0, half), remote, e.rkey), 0)) << "write";
+    EXPECT_TRUE(blocks(q.send_inline(102, e.ah, e.qp.qpn, "later"), 7)) << "the receive comes while the sender pauses";
+    EXPECT_EQ(qp_destroy(q.h), status::ok);
+    EXPECT_EQ(cq_destroy(cq.h, nullptr), status::ok);
 }
 
 TEST_F(objects, work_for_a_failed_link_ends)

@@ -416,11 +416,11 @@ TEST_F(rude_device, modelled_wire_completes_without_polling)
 {
     wanted.latency_ns = 1'000'000;
     use();
-    int        events[2];
+    event_pipe channel;
     endpoint   e;
-    ASSERT_EQ(pipe2(events, O_CLOEXEC | O_NONBLOCK), 0);
+    ASSERT_TRUE(channel.ok());
     cq_request with_events;
-    with_events.event_fd    = events[1];
+    with_events.event_fd    = channel.write_fd;
     with_events.user_handle = 77;
     cq_view    cq = e.at.cq(64, with_events);
     queue_pair q;
@@ -430,19 +430,15 @@ TEST_F(rude_device, modelled_wire_completes_without_polling)
         e.qp.post_recv(1, {e.slice(0, 64)});
         engine_arm(cq.h);
         q.post(q.send_inline(1, e.ah, e.qp.qpn, "x"));
-        pollfd p{events[0], POLLIN, 0};
-        ASSERT_EQ(::poll(&p, 1, 5000), 1) << round;
-        std::uint64_t record = 0;
-        ASSERT_EQ(read(events[0], &record, 8), 8);
-        EXPECT_EQ(record, 77u);
+        const auto record = channel.take();
+        ASSERT_TRUE(record) << round;
+        EXPECT_EQ(*record, 77u);
         auto done = cq.take();
         ASSERT_TRUE(done);
         EXPECT_EQ(done->status, 0);
     }
     EXPECT_EQ(qp_destroy(q.h), base::status::ok);
     EXPECT_EQ(cq_destroy(cq.h, nullptr), base::status::ok);
-    close(events[0]);
-    close(events[1]);
 }
 
 /// What was posted to a drained queue begins its way when the queue goes on. The helper sleeps and nobody polls.
@@ -451,11 +447,11 @@ TEST_F(rude_device, modelled_wire_completes_work_that_waited_for_its_queue)
     wanted.latency_ns  = 5'000'000;
     wanted.snapshot_ns = base::sec(3600); // nothing else wakes the helper
     use();
-    int        events[2];
+    event_pipe channel;
     endpoint   e;
-    ASSERT_EQ(pipe2(events, O_CLOEXEC | O_NONBLOCK), 0);
+    ASSERT_TRUE(channel.ok());
     cq_request with_events;
-    with_events.event_fd = events[1];
+    with_events.event_fd = channel.write_fd;
     cq_view    cq = e.at.cq(64, with_events);
     queue_pair q;
     ASSERT_TRUE(q.open(e.at, e.pd, cq.h, e.rcq.h));
@@ -472,18 +468,13 @@ TEST_F(rude_device, modelled_wire_completes_work_that_waited_for_its_queue)
         ASSERT_EQ(qp_modify(q.h, 1, on), base::status::ok);
         if (!armed_first)
             engine_arm(cq.h);
-        pollfd p{events[0], POLLIN, 0};
-        ASSERT_EQ(::poll(&p, 1, generous_ms), 1) << "armed first: " << armed_first;
-        std::uint64_t record = 0;
-        ASSERT_EQ(read(events[0], &record, 8), 8);
+        ASSERT_TRUE(channel.take()) << "armed first: " << armed_first;
         auto done = cq.take();
         ASSERT_TRUE(done);
         EXPECT_EQ(done->status, 0);
     }
     EXPECT_EQ(qp_destroy(q.h), base::status::ok);
     EXPECT_EQ(cq_destroy(cq.h, nullptr), base::status::ok);
-    close(events[0]);
-    close(events[1]);
 }
 
 /// Receive queue work overtakes send queue work: the echo arrives and is answered before the post that is under way.

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <fcntl.h>
+#include <functional>
 #include <linux/close_range.h>
 #include <poll.h>
 #include <pthread.h>
@@ -28,6 +29,19 @@ int exchange(endpoint &e)
     }
     const auto first = e.poll(), second = e.poll();
     return first && second && first->status == IBV_WC_SUCCESS && second->status == IBV_WC_SUCCESS ? 0 : 2;
+}
+
+/// The exit code of a child that opened the device, exchanged a message with itself, and then did what `body` does; 1 if it came not so far.
+int with_device_in_child(const std::function<int(ibv_context *, endpoint &)> &body)
+{
+    const pid_t child = fork();
+    if (child == 0) {
+        alarm(300);
+        auto     context = open_device();
+        endpoint e(context.get(), {});
+        _exit(!e.ok() || exchange(e) != 0 ? 1 : body(context.get(), e));
+    }
+    return wait_for(child);
 }
 
 /// libnl, for one, leaves ENOENT behind where it finds none of its files.
@@ -83,8 +97,6 @@ TEST(verbs_process, forked_child_and_parent_talk_to_each_other)
     endpoint e(context.get(), {});
     ASSERT_TRUE(e.ok());
     ASSERT_EQ(0, exchange(e));
-    int up[2];
-    ASSERT_EQ(0, pipe2(up, O_CLOEXEC));
     ASSERT_EQ(0, e.recv(7, 0, 64));
     const std::uint32_t target = e.qp()->qp_num;
     const pid_t         child  = fork();
@@ -104,74 +116,49 @@ TEST(verbs_process, forked_child_and_parent_talk_to_each_other)
     EXPECT_EQ(IBV_WC_SUCCESS, got->status);
     EXPECT_EQ(8u, got->byte_len);
     EXPECT_EQ(0, wait_for(child));
-    close(up[0]);
-    close(up[1]);
 }
 
 /// A process that has exchanged a message with another one closes all that it can count to, and goes on.
 TEST(verbs_process, closing_every_descriptor_leaves_the_device_working)
 {
-    const pid_t child = fork();
-    if (child == 0) {
-        alarm(300);
-        auto     context = open_device();
-        endpoint e(context.get(), {});
-        if (!e.ok() || exchange(e) != 0) {
-            _exit(1);
-        }
+    EXPECT_EQ(0, with_device_in_child([](ibv_context *context, endpoint &e) {
         const int keep = context->cmd_fd > context->async_fd ? context->cmd_fd : context->async_fd;
         for (int fd = keep + 1; fd < 1024; ++fd) {
             (void)close(fd); // EBADF for what is the device's own
         }
         if (exchange(e) != 0) {
-            _exit(2);
+            return 2;
         }
         if (close_range(static_cast<unsigned>(keep) + 1, ~0u, 0) != 0 || exchange(e) != 0) {
-            _exit(3);
+            return 3;
         }
         closefrom(keep + 1);
         if (exchange(e) != 0) {
-            _exit(4);
+            return 4;
         }
-        endpoint later(context.get(), {}); // a QPN and a socket need the registry's descriptors
-        _exit(later.ok() && exchange(later) == 0 ? 0 : 5);
-    }
-    EXPECT_EQ(0, wait_for(child));
+        endpoint later(context, {}); // a QPN and a socket need the registry's descriptors
+        return later.ok() && exchange(later) == 0 ? 0 : 5;
+    }));
 }
 
 /// A flag that the kernel does not know closes nothing, here and in the kernel.
 TEST(verbs_process, close_range_that_the_kernel_refuses_leaves_the_device_alone)
 {
-    const pid_t child = fork();
-    if (child == 0) {
-        alarm(300);
-        auto       context = open_device();
-        endpoint   e(context.get(), {});
+    EXPECT_EQ(0, with_device_in_child([](ibv_context *context, endpoint &e) {
         const auto fd = static_cast<unsigned>(context->cmd_fd);
-        if (!e.ok() || exchange(e) != 0) {
-            _exit(1);
-        }
         errno = 0;
         if (close_range(fd, fd, 0x40) != -1 || errno != EINVAL || fcntl(context->cmd_fd, F_GETFD) == -1) {
-            _exit(2);
+            return 2;
         }
-        endpoint later(context.get(), {});
-        _exit(later.ok() && exchange(later) == 0 && exchange(e) == 0 ? 0 : 3);
-    }
-    EXPECT_EQ(0, wait_for(child));
+        endpoint later(context, {});
+        return later.ok() && exchange(later) == 0 && exchange(e) == 0 ? 0 : 3;
+    }));
 }
 
 /// Its caller has a table of descriptors of its own then: the others still have the device.
 TEST(verbs_process, close_range_of_a_thread_that_unshares_leaves_the_device_alone)
 {
-    const pid_t child = fork();
-    if (child == 0) {
-        alarm(300);
-        auto     context = open_device();
-        endpoint e(context.get(), {});
-        if (!e.ok() || exchange(e) != 0) {
-            _exit(1);
-        }
+    EXPECT_EQ(0, with_device_in_child([](ibv_context *context, endpoint &e) {
         pthread_t thread;
         const auto apart = [](void *fd_p) -> void * {
             const auto fd = static_cast<unsigned>(*static_cast<int *>(fd_p));
@@ -179,33 +166,27 @@ TEST(verbs_process, close_range_of_a_thread_that_unshares_leaves_the_device_alon
         };
         void *result = nullptr;
         if (pthread_create(&thread, nullptr, apart, &context->cmd_fd) != 0 || pthread_join(thread, &result) != 0 || result != nullptr) {
-            _exit(2);
+            return 2;
         }
-        endpoint later(context.get(), {});
-        _exit(later.ok() && exchange(later) == 0 && exchange(e) == 0 ? 0 : 3);
-    }
-    EXPECT_EQ(0, wait_for(child));
+        endpoint later(context, {});
+        return later.ok() && exchange(later) == 0 && exchange(e) == 0 ? 0 : 3;
+    }));
 }
 
 TEST(verbs_process, close_range_over_the_device_closes_it)
 {
-    const pid_t child = fork();
-    if (child == 0) {
-        alarm(300);
-        auto     context = open_device();
-        endpoint e(context.get(), {});
-        if (!e.ok() || close_range(static_cast<unsigned>(context->cmd_fd), static_cast<unsigned>(context->cmd_fd), 0) != 0) {
-            _exit(1);
+    EXPECT_EQ(0, with_device_in_child([](ibv_context *context, endpoint &e) {
+        if (close_range(static_cast<unsigned>(context->cmd_fd), static_cast<unsigned>(context->cmd_fd), 0) != 0) {
+            return 4;
         }
         ibv_wc wc;
         if (ibv_poll_cq(e.cq(), 1, &wc) >= 0) {
-            _exit(2); // its objects went with it
+            return 2; // its objects went with it
         }
         auto     again = open_device();
         endpoint other(again.get(), {});
-        _exit(other.ok() && exchange(other) == 0 ? 0 : 3);
-    }
-    EXPECT_EQ(0, wait_for(child));
+        return other.ok() && exchange(other) == 0 ? 0 : 3;
+    }));
 }
 
 /// Somebody holds the lock of this test's domain, which nobody but this test's processes is in.
