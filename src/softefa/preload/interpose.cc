@@ -103,19 +103,11 @@ void resolve_all()
 
 // --- what is ours --------------------------------------------------------------------------------------------------------
 
-/// Joins the domain when a program first looks for devices; says why not, once.
-bool devices_available()
+/// Joins the domain when a program looks for devices.
+bool devices_available(look reason)
 {
     const uverbs::uncancelled scope;
-    static std::atomic<bool> complained{false};
-    const char              *error = nullptr;
-    if (registry_join(&error)) {
-        return true;
-    }
-    if (!complained.exchange(true)) {
-        report(severity::error, "%s", error);
-    }
-    return false;
+    return registry_join(reason);
 }
 
 /// The number behind /dev/infiniband/uverbs, or -1. Looks at the first character before anything else.
@@ -142,7 +134,7 @@ bool is_our_node(const char *path, unsigned *index_p)
         return false;
     }
     const int  saved_errno = errno;
-    const bool ours        = devices_available() && static_cast<unsigned>(index) < settings_get(nullptr)->device_count;
+    const bool ours        = devices_available(look::node) && static_cast<unsigned>(index) < settings_get(nullptr)->device_count;
     errno                  = saved_errno;
     *index_p               = static_cast<unsigned>(index);
     return ours;
@@ -462,7 +454,7 @@ SOFTEFA_EXPORT int socket(int domain, int type, int protocol) noexcept
 {
     if (domain == AF_NETLINK && protocol == NETLINK_RDMA) [[unlikely]] {
         // libibverbs asks here first; only a refusal makes it read sysfs. The tree must be there when it does.
-        (void)devices_available();
+        (void)devices_available(look::list);
         errno = EPROTONOSUPPORT;
         return -1;
     }

@@ -4,6 +4,11 @@
  * holds it shared; everybody else locks it shared and compares. The tree is a folder with a number; a link points at the
  * current one and is replaced by rename if the tree is stale or damaged.
  * Waiting is bounded: a process that is stopped while it holds the lock exclusively must not hang others.
+ *
+ * A refusal is of one look (REG-4). A program that lists devices again is asked again, whatever refused it: descriptors, room, another profile
+ * may be gone. The device's nodes are no reason to try: nobody heard of them, and each try may wait for seconds. Rejected: pthread_once, which
+ * made the first refusal the last word. The lock between threads names its holder in one step, so that a signal handler finds out that
+ * it interrupted a look of its own thread; a mutex would name it a moment later, and thread-local storage is the program's to spend.
  */
 #include "softefa/preload/registry.h"
 
@@ -16,6 +21,7 @@
 #include "softefa/preload/sysfs_counters.h"
 #include "softefa/preload/sysfs_tree.h"
 
+#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -33,6 +39,7 @@ namespace {
 
 constexpr unsigned    lock_try_count = 2000; ///< of 1 ms each
 constexpr std::size_t choice_size    = 2048;
+constexpr std::size_t line_size      = 1024;
 
 void close_raw(int fd) { syscall(SYS_close, fd); }
 
@@ -199,20 +206,50 @@ int publish_tree(int folder_fd, const settings &values, bool alone)
 }
 
 struct joined_domain {
-    bool        ok      = false; ///< of the first time
+    bool        ever    = false; ///< was a member once
+    bool        refused = false; ///< the last look was
     int         lock_fd = -1; ///< membership; open until the process ends
     struct stat lock{};       ///< which file that is
-    char        error[1024] = "";
+    char        error[line_size] = ""; ///< why the last look was refused
+    char        told[line_size]  = ""; ///< what the user was told last
 };
-joined_domain   joined;
-pthread_once_t  joined_once = PTHREAD_ONCE_INIT;
-pthread_mutex_t joined_lock = PTHREAD_MUTEX_INITIALIZER; ///< around looks at the membership after that
+joined_domain         joined; ///< of whoever is `looker`
+std::atomic<pid_t>    looker{0}; ///< the thread that looks; 0: none
+std::atomic<unsigned> looks_ended{0};
+pthread_once_t        fork_once = PTHREAD_ONCE_INIT;
 
-/// The lock is of the open file, which a child shares; only its number is not marked there.
+/// The lock is of the open file, which a child shares; only its number is not marked there. A thread that was looking is not there, either.
 void joined_forked()
 {
-    joined_lock = PTHREAD_MUTEX_INITIALIZER;
+    looker.store(0, std::memory_order_relaxed);
     fabric::private_fds_forked();
+}
+
+void watch_forks() { pthread_atfork(nullptr, nullptr, joined_forked); }
+
+enum class turn { ours, busy, recursive };
+
+/// `ours`: until end_look(). Bounded, although a look is.
+turn begin_look()
+{
+    const auto self = static_cast<pid_t>(syscall(SYS_gettid));
+    for (unsigned i = 0; i < 4 * lock_try_count; ++i) {
+        pid_t holder = 0;
+        if (looker.compare_exchange_strong(holder, self, std::memory_order_acquire)) {
+            return turn::ours;
+        }
+        if (holder == self) {
+            return turn::recursive;
+        }
+        pause_briefly();
+    }
+    return turn::busy;
+}
+
+void end_look()
+{
+    looks_ended.fetch_add(1, std::memory_order_relaxed);
+    looker.store(0, std::memory_order_release);
 }
 
 void keep_membership(int fd)
@@ -235,44 +272,38 @@ bool still_member()
     return true;
 }
 
-/// False: `joined.error` says why not this time.
-bool join_again()
-{
-    const auto *s  = settings_get(nullptr);
-    int         fd = -1;
-    if (still_member()) {
-        return true;
-    }
-    fabric::fd_forget_private(joined.lock_fd); // whatever has that number now is not ours
-    joined.lock_fd = -1;
-    if (s == nullptr || !registry_enter(*s, &fd, joined.error, sizeof(joined.error))) {
-        return false;
-    }
-    keep_membership(fd);
-    return true;
-}
-
 void report_failure(const char *what, const char *path) noexcept
 {
     report(severity::error, path[0] != '\0' ? "%s; what led to it: softefa dump %s" : "%s%s", what, path);
 }
 
-void join_once()
+/// False: `joined.error` says why not this time.
+bool join_again()
 {
     const char *error = nullptr;
     const auto *s     = settings_get(&error);
-    if (s == nullptr) {
+    int         fd    = -1;
+    fabric::fd_forget_private(joined.lock_fd); // whatever has that number now is not ours
+    joined.lock_fd = -1;
+    if (s == nullptr) { // stays: the environment is read once
         snprintf(joined.error, sizeof(joined.error), "%s", error);
-        return;
+        return false;
     }
-    int fd    = -1;
-    joined.ok = registry_enter(*s, &fd, joined.error, sizeof(joined.error));
-    if (joined.ok) {
-        sysfs_counters_start();
-        dev::publish_failures_to(report_failure);
-        keep_membership(fd);
-        pthread_atfork(nullptr, nullptr, joined_forked);
+    if (!registry_enter(*s, &fd, joined.error, sizeof(joined.error))) {
+        return false;
     }
+    sysfs_counters_start();
+    dev::publish_failures_to(report_failure);
+    keep_membership(fd);
+    joined.ever = true;
+    return true;
+}
+
+/// Whether the last refusal answers this look. What another thread heard while this one waited for it is as good as an answer of its own.
+bool answered_already(look reason, unsigned looks_before)
+{
+    const bool waited = looks_ended.load(std::memory_order_relaxed) != looks_before;
+    return joined.refused && (waited || (reason == look::node && !joined.ever));
 }
 
 } // namespace
@@ -345,17 +376,29 @@ bool registry_enter(const settings &values, int *lock_fd_p, char *error, std::si
     return outcome == entry::member;
 }
 
-bool registry_join(const char **error_p) noexcept
+bool registry_join(look reason) noexcept
 {
-    const int saved_errno = errno;
-    pthread_once(&joined_once, join_once);
-    pthread_mutex_lock(&joined_lock);
-    const bool ok = joined.ok && join_again();
-    pthread_mutex_unlock(&joined_lock);
-    errno = saved_errno;
-    if (!ok && error_p != nullptr) {
-        *error_p = joined.error;
+    const int      saved_errno  = errno;
+    const unsigned looks_before = looks_ended.load(std::memory_order_relaxed);
+    char           line[line_size] = "";
+    bool           ok = false;
+    pthread_once(&fork_once, watch_forks);
+    if (begin_look() == turn::ours) {
+        ok = still_member();
+        if (!ok && !answered_already(reason, looks_before)) {
+            ok = join_again();
+            if (!ok && strcmp(joined.told, joined.error) != 0) {
+                memcpy(joined.told, joined.error, sizeof(joined.told));
+                memcpy(line, joined.error, sizeof(line));
+            }
+        }
+        joined.refused = !ok;
+        end_look();
     }
+    if (line[0] != '\0') { // behind the lock: standard error may be a pipe that nobody reads
+        report(severity::error, "%s", line);
+    }
+    errno = saved_errno;
     return ok;
 }
 

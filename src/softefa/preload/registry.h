@@ -7,6 +7,7 @@
  *   REG-2  as long as one process of the domain lives, profile, devices and limits do not change; the next one after the last
  *          may choose anew. Membership is a shared lock on one file, so it ends with the process, however it ends.
  *   REG-3  whoever opens a device is a member at that moment, whatever was closed or forked since it joined.
+ *   REG-4  whoever lists devices and was refused joins with a later list, once what refused it is gone. Only settings that are wrong stay wrong.
  */
 #pragma once
 
@@ -19,8 +20,12 @@ namespace softefa::preload {
 /// Name of the link to the current tree below the folder; what SYSFS_PATH ends in.
 constexpr const char *sysfs_link_name = "softefa-sysfs";
 
-/// Joins the domain, and again if the membership got lost; a refusal of the first time stays. On failure *error_p is one line.
-bool registry_join(const char **error_p) noexcept;
+/// Why somebody looks: the list of devices, or the node of one.
+enum class look { list, node };
+
+/// Joins the domain, and again if the membership got lost or was refused; a node alone does not ask again. False: not a member; each new reason
+/// is told to the user, once. False, too, from a signal handler in the middle of a look of the same thread.
+bool registry_join(look reason) noexcept;
 
 /// The work of registry_join, for a given choice: *lock_fd_p stays open as the membership. False: `error` has the line.
 bool registry_enter(const settings &values, int *lock_fd_p, char *error, std::size_t error_size) noexcept;
