@@ -168,6 +168,136 @@ TEST_F(uverbs_request, invoke_write_probe_is_enospc_and_unknown_is_eopnotsupp)
     EXPECT_EQ(ENOSPC, client.write_command(IB_USER_VERBS_CMD_QUERY_DEVICE, in, &out));
 }
 
+// docs/device-abi.md, section 2, "Every method of the kernel's interface by number". What is supported is here, too: without its attributes it is
+// refused in another way.
+struct method_row {
+    std::uint16_t object, first, last; ///< methods from first to last
+    bool          refused;
+};
+constexpr std::uint16_t all = 15; ///< no object has more methods than that but those of drivers
+constexpr method_row method_rows[] = {
+    {0, 0, 0, false},          {0, 1, 1, true}, {0, 2, 3, false}, {0, 4, 4, true}, {0, 5, 7, false}, {0, 8, all, true}, // device
+    {1, 0, 0, false},          {1, 1, all, true}, // PD
+    {2, 0, all, true},         // completion channel
+    {3, 0, 1, false},          {3, 2, all, true}, // CQ
+    {4, 0, 1, false},          {4, 2, all, true}, // QP
+    {5, 0, all, true},         // SRQ
+    {6, 0, 0, false},          {6, 1, all, true}, // AH
+    {7, 0, 0, true},           {7, 1, 1, false}, {7, 2, 3, true}, {7, 4, 4, false}, {7, 5, all, true}, // MR
+    {7, 0x1000, 0x1000, false}, {7, 0x1001, 0x1001, true},
+    {8, 0, all, true},         {9, 0, all, true}, {10, 0, all, true}, {11, 0, all, true}, {12, 0, all, true}, // MW to WQ
+    {13, 0, all, true},        {14, 0, all, true}, {15, 0, all, true}, // flow actions, device memory, counters
+    {16, 0, 0, false},         {16, 1, all, true}, // async event
+    {17, 0, all, true},        {18, 0, all, true}, {19, 0, all, true}, {20, 0, all, true}, // DMAH, DMABUF, COMP_CNTR; nobody yet
+};
+
+TEST_F(uverbs_request, methods_that_the_page_lists_as_refused_are_eprotonosupport)
+{
+    unsigned refused = 0, supported = 0;
+    for (const method_row &row : method_rows) {
+        for (unsigned method = row.first; method <= row.last; ++method) {
+            SCOPED_TRACE(testing::Message() << "object " << row.object << " method " << method);
+            std::uint64_t  room = 0;
+            uverbs_command bare(row.object, static_cast<std::uint16_t>(method)), full(row.object, static_cast<std::uint16_t>(method));
+            full.in(0, std::uint64_t{1}).out(1, &room);
+            if (row.refused) {
+                EXPECT_EQ(EPROTONOSUPPORT, bare.send(client.fd()));
+                EXPECT_EQ(EPROTONOSUPPORT, full.send(client.fd()));
+                EXPECT_EQ(0u, room);
+                ++refused;
+            } else {
+                EXPECT_EQ(EINVAL, bare.send(client.fd()));
+                ++supported;
+            }
+        }
+    }
+    EXPECT_EQ(16u, supported) << "as many as the page has";
+    EXPECT_GT(refused, 200u);
+    EXPECT_NE(0u, client.alloc_pd());
+}
+
+// The same section, "write command".
+struct write_row {
+    std::uint32_t command; ///< of the kernel's header
+    std::uint32_t number;  ///< of the page
+    bool          refused;
+};
+constexpr std::uint32_t extended    = IB_USER_VERBS_CMD_FLAG_EXTENDED;
+constexpr write_row     write_rows[] = {
+    {IB_USER_VERBS_CMD_GET_CONTEXT, 0, true},
+    {IB_USER_VERBS_CMD_QUERY_DEVICE, 1, false},
+    {IB_USER_VERBS_EX_CMD_QUERY_DEVICE | extended, 1 | extended, false},
+    {IB_USER_VERBS_CMD_QUERY_PORT, 2, true},
+    {IB_USER_VERBS_CMD_ALLOC_PD, 3, false},
+    {IB_USER_VERBS_CMD_DEALLOC_PD, 4, true},
+    {IB_USER_VERBS_CMD_CREATE_AH, 5, false},
+    {IB_USER_VERBS_CMD_MODIFY_AH, 6, true},
+    {IB_USER_VERBS_CMD_QUERY_AH, 7, true},
+    {IB_USER_VERBS_CMD_DESTROY_AH, 8, true},
+    {IB_USER_VERBS_CMD_REG_MR, 9, false},
+    {IB_USER_VERBS_CMD_REG_SMR, 10, true},
+    {IB_USER_VERBS_CMD_REREG_MR, 11, true},
+    {IB_USER_VERBS_CMD_QUERY_MR, 12, true},
+    {IB_USER_VERBS_CMD_DEREG_MR, 13, true},
+    {IB_USER_VERBS_CMD_ALLOC_MW, 14, true},
+    {IB_USER_VERBS_CMD_BIND_MW, 15, true},
+    {IB_USER_VERBS_CMD_DEALLOC_MW, 16, true},
+    {IB_USER_VERBS_CMD_CREATE_COMP_CHANNEL, 17, false},
+    {IB_USER_VERBS_CMD_CREATE_CQ, 18, true},
+    {IB_USER_VERBS_EX_CMD_CREATE_CQ | extended, 18 | extended, true},
+    {IB_USER_VERBS_CMD_RESIZE_CQ, 19, true},
+    {IB_USER_VERBS_CMD_DESTROY_CQ, 20, true},
+    {IB_USER_VERBS_CMD_POLL_CQ, 21, true},
+    {IB_USER_VERBS_CMD_PEEK_CQ, 22, true},
+    {IB_USER_VERBS_CMD_REQ_NOTIFY_CQ, 23, true},
+    {IB_USER_VERBS_CMD_CREATE_QP, 24, true},
+    {IB_USER_VERBS_EX_CMD_CREATE_QP | extended, 24 | extended, true},
+    {IB_USER_VERBS_CMD_QUERY_QP, 25, false},
+    {IB_USER_VERBS_CMD_MODIFY_QP, 26, false},
+    {IB_USER_VERBS_CMD_DESTROY_QP, 27, true},
+    {IB_USER_VERBS_CMD_POST_SEND, 28, true},
+    {IB_USER_VERBS_CMD_POST_RECV, 29, true},
+    {IB_USER_VERBS_CMD_ATTACH_MCAST, 30, true},
+    {IB_USER_VERBS_CMD_DETACH_MCAST, 31, true},
+    {IB_USER_VERBS_CMD_CREATE_SRQ, 32, true},
+    {IB_USER_VERBS_CMD_MODIFY_SRQ, 33, true},
+    {IB_USER_VERBS_CMD_QUERY_SRQ, 34, true},
+    {IB_USER_VERBS_CMD_DESTROY_SRQ, 35, true},
+    {IB_USER_VERBS_CMD_POST_SRQ_RECV, 36, true},
+    {IB_USER_VERBS_CMD_OPEN_XRCD, 37, true},
+    {IB_USER_VERBS_CMD_CLOSE_XRCD, 38, true},
+    {IB_USER_VERBS_CMD_CREATE_XSRQ, 39, true},
+    {IB_USER_VERBS_CMD_OPEN_QP, 40, true},
+    {IB_USER_VERBS_EX_CMD_MODIFY_QP | extended, 26 | extended, true},
+    {IB_USER_VERBS_EX_CMD_CREATE_FLOW | extended, 50 | extended, true},
+    {IB_USER_VERBS_EX_CMD_DESTROY_FLOW | extended, 51 | extended, true},
+    {IB_USER_VERBS_EX_CMD_CREATE_WQ | extended, 52 | extended, true},
+    {IB_USER_VERBS_EX_CMD_MODIFY_WQ | extended, 53 | extended, true},
+    {IB_USER_VERBS_EX_CMD_DESTROY_WQ | extended, 54 | extended, true},
+    {IB_USER_VERBS_EX_CMD_CREATE_RWQ_IND_TBL | extended, 55 | extended, true},
+    {IB_USER_VERBS_EX_CMD_DESTROY_RWQ_IND_TBL | extended, 56 | extended, true},
+    {IB_USER_VERBS_EX_CMD_MODIFY_CQ | extended, 57 | extended, true},
+};
+
+TEST_F(uverbs_request, write_commands_that_the_page_lists_as_refused_are_eopnotsupp)
+{
+    for (const write_row &row : write_rows) {
+        SCOPED_TRACE(testing::Message() << "write command " << row.number);
+        EXPECT_EQ(row.number, row.command);
+        const int probed = uverbs_command(UVERBS_OBJECT_DEVICE, UVERBS_METHOD_INVOKE_WRITE)
+                               .in(UVERBS_ATTR_WRITE_CMD, std::uint64_t{row.command})
+                               .send(client.fd());
+        EXPECT_EQ(row.refused ? EOPNOTSUPP : ENOSPC, probed);
+        if (row.refused) {
+            const std::uint8_t in[256] = {};
+            std::uint8_t       out[256] = {};
+            EXPECT_EQ(EOPNOTSUPP, client.write_command(row.command, in, &out)) << "with room for any";
+            EXPECT_TRUE(std::all_of(std::begin(out), std::end(out), [](std::uint8_t byte) { return byte == 0; }));
+        }
+    }
+    EXPECT_NE(0u, client.alloc_pd());
+}
+
 TEST(uverbs_request_open, commands_before_get_context_are_einval)
 {
     uverbs_client        client(false);
