@@ -166,6 +166,9 @@ void remove_old_trees(int folder_fd, const char *current)
     const int fd = openat(folder_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR      *folder = fd >= 0 ? fdopendir(fd) : nullptr;
     if (folder == nullptr) {
+        if (fd >= 0) {
+            close_raw(fd);
+        }
         return;
     }
     while (const dirent *entry = readdir(folder)) {
