@@ -50,13 +50,13 @@
     /* stalls */ \
     X(cq_overflows,        "completions that waited beside a full CQ") \
     X(cq_lost,             "completions thrown away because the CQ overran (SOFTEFA_CQ_OVERRUN=error)") \
-    X(cq_stalls,           "work that waited for room in a CQ") \
-    X(ring_stalls,         "work that waited for room in a ring") \
+    X(cq_stalls,           "looks for room in a CQ, by work that found none") \
+    X(ring_stalls,         "looks for room in a ring, by work that found none") \
     /* drops and refusals, one reason each */ \
     X(drop_no_qp,          "nobody owns the QPN in this process") \
     X(drop_qp_state,       "the QP is not ready to receive") \
     X(drop_qkey,           "wrong qkey, or an SRD message for a UD QP or the reverse") \
-    X(drop_ud_no_recv,     "datagram, no receive posted") \
+    X(drop_ud_no_recv,     "datagram, no receive posted, or its CQ is full") \
     X(drop_ud_length,      "datagram, the receive is too short") \
     X(drop_ud_unreachable, "datagram, nobody there") \
     X(drop_recv_length,    "the posted receive is too short") \

@@ -177,10 +177,13 @@ efa_status receive_message(const wire::header &h, const std::uint8_t *payload) n
     device_counters &n  = engine().counters[q->device];
     const bool       ud = q->type == qp_type::ud;
     recv_wr          wr;
-    if (engine().rude.receives() && receives_nothing(*q, h)) [[unlikely]]
+    if (engine().rude.receives() && receives_nothing(*q, h)) [[unlikely]] {
+        n.drop_ud_no_recv += ud;
         return efa_status::rnr;
+    }
     if (!cq_has_room(*q->recv_cq)) {
         ++n.cq_stalls;
+        n.drop_ud_no_recv += ud;
         return efa_status::rnr;
     }
     if (!recv_peek(*q, wr)) {
