@@ -1,0 +1,152 @@
+/* The flight recorder as `softefa dump` reads it: what each mode keeps, how much, and the file that a failure leaves behind. */
+#include "softefa/dev/child.h"
+#include "tools/soft_domain.h"
+#include "tools/soft_dump.h"
+
+#include <algorithm>
+
+namespace {
+
+using namespace nic;
+using softefa::observe::record_kind;
+
+class recorder : public device_test {
+protected:
+    /// What this process publishes.
+    tools::soft_process look()
+    {
+        tools::soft_domain domain;
+        std::string        error;
+        domain.folder = folder;
+        EXPECT_TRUE(tools::domain_read(&domain, &error)) << error;
+        EXPECT_EQ(domain.processes.size(), 1u);
+        return domain.processes.empty() ? tools::soft_process{} : std::move(domain.processes[0]);
+    }
+    static unsigned count(const tools::soft_process &p, record_kind kind)
+    {
+        const auto all = p.records();
+        return static_cast<unsigned>(std::count_if(all.begin(), all.end(), [&](const auto &r) { return r.kind == static_cast<std::uint16_t>(kind); }));
+    }
+    /// The file that this process has left, once it is whole.
+    tools::soft_process kept()
+    {
+        tools::soft_process p;
+        EXPECT_TRUE(until([&] {
+            p = tools::process_read_file(folder + "/failure." + std::to_string(getpid()));
+            return p.page != nullptr;
+        })) << p.trouble;
+        return p;
+    }
+};
+
+void one_message_and_one_error(endpoint &e)
+{
+    e.qp.post_recv(1, {e.slice(0, 64)});
+    e.qp.post(e.qp.send_inline(1, e.ah, e.qp.qpn, "recorded"));
+    ASSERT_TRUE(e.rcq.wait() && e.scq.wait());
+    e.qp.post(e.qp.send(2, e.ah, e.qp.qpn, {{e.memory.data(), 64, e.lkey ^ (1u << 19)}}));
+    ASSERT_TRUE(e.scq.wait());
+}
+
+TEST_F(recorder, each_mode_keeps_what_it_says)
+{
+    constexpr record_kind control[] = {record_kind::context_open, record_kind::cq_create, record_kind::qp_create, record_kind::qp_state, record_kind::work_error};
+    constexpr record_kind every[]   = {record_kind::doorbell, record_kind::pdu_out, record_kind::pdu_in, record_kind::ack_out, record_kind::ack_in, record_kind::cqe};
+    for (const unsigned mode : {0u, 1u, 2u}) {
+        wanted.record_mode = mode;
+        use();
+        endpoint e(4096);
+        one_message_and_one_error(e);
+        const tools::soft_process p = look();
+        ASSERT_EQ(p.state, tools::process_state::alive) << p.trouble;
+        for (const record_kind kind : control)
+            EXPECT_EQ(count(p, kind) != 0, mode >= 1) << "mode " << mode << " kind " << static_cast<unsigned>(kind);
+        for (const record_kind kind : every)
+            EXPECT_EQ(count(p, kind) != 0, mode == 2) << "mode " << mode << " kind " << static_cast<unsigned>(kind);
+        EXPECT_EQ(p.records().empty(), mode == 0);
+        EXPECT_EQ(tools::dump_text(p).find("work completed in error") != std::string::npos, mode >= 1);
+        EXPECT_EQ(tools::dump_text(p).find("record out") != std::string::npos, mode == 2);
+    }
+}
+
+/// More happens than there is room for: the last entries stay, oldest first.
+TEST_F(recorder, keeps_as_many_of_the_last_entries_as_wanted)
+{
+    for (const unsigned wish : {64u, 100u, 128u}) {
+        wanted.record_count = wish;
+        use();
+        endpoint e(4096);
+        for (std::uint16_t id = 0; id < 300; ++id) {
+            e.qp.post(e.qp.send(id, e.ah, e.qp.qpn, {{e.memory.data(), 64, e.lkey ^ (1u << 19)}}));
+            ASSERT_TRUE(e.scq.wait());
+        }
+        const auto all = look().records();
+        ASSERT_EQ(all.size(), std::bit_floor(wish)) << "a power of two";
+        for (std::size_t i = 0; i < all.size(); ++i) {
+            EXPECT_EQ(all[i].kind, static_cast<std::uint16_t>(record_kind::work_error));
+            EXPECT_EQ(all[i].a & 0xffff, 300 - all.size() + i);
+            EXPECT_TRUE(i == 0 || all[i - 1].time_ns <= all[i].time_ns);
+        }
+    }
+}
+
+/// Each in a process of its own: a failure is kept once in a process's life.
+TEST_F(recorder, peer_that_was_cut_off_leaves_a_file_that_can_be_dumped)
+{
+    child victim([&](pipe_end io) {
+        process_forked();
+        endpoint e(4096);
+        e.qp.post_recv(1, {e.slice(0, 64)});
+        address peer;
+        if (!io.swap(address_of(e), &peer) || !e.rcq.wait() || !io.put_word(1))
+            return 2;
+        const tools::soft_process p = kept();
+        EXPECT_EQ(p.last_failure(), "unknown kind of record");
+        EXPECT_EQ(count(p, record_kind::peer_failed), 1u);
+        EXPECT_NE(tools::dump_text(p).find("peer broke the protocol"), std::string::npos);
+        return HasFailure() || !io.put_word(2) ? 1 : 0;
+    });
+    endpoint e(4096);
+    address  peer;
+    ASSERT_TRUE(victim.end.swap(address_of(e), &peer));
+    e.qp.post(e.qp.send_inline(1, e.ah, peer.qpn, "hello"));
+    ASSERT_TRUE(e.scq.wait() && victim.end.wait_word(1));
+    {
+        const engine_guard guard;
+        engine_state      &s = engine();
+        ASSERT_GT(s.link_count, 1u);
+        link_commit(*s.links[s.link_count - 1], 0, 0, [](softefa::wire::header &h) {
+            h      = {};
+            h.kind = static_cast<softefa::wire::pdu_kind>(99);
+        });
+    }
+    EXPECT_TRUE(until([&] {
+        engine_poll(e.scq.h); // or nobody would wake it
+        pollfd p{victim.end.fd, POLLIN, 0};
+        return ::poll(&p, 1, 1) == 1;
+    }));
+    EXPECT_TRUE(victim.end.wait_word(2));
+    EXPECT_EQ(victim.reap(), 0);
+}
+
+TEST_F(recorder, completion_queue_that_overran_leaves_a_file_that_can_be_dumped)
+{
+    wanted.cq_overrun = 1;
+    child other([&](pipe_end) {
+        process_forked();
+        use();
+        {
+            endpoint e(4096, {}, -1, 0, 16);
+            for (std::uint16_t n = 0; n < 17; ++n)
+                e.qp.post_recv(n, {e.slice(0, 64)});
+            EXPECT_EQ(e.qp.to(qp_state::error), base::status::ok);
+            const tools::soft_process p = kept();
+            EXPECT_EQ(count(p, record_kind::cq_overrun), 1u);
+            EXPECT_NE(tools::dump_text(p).find("CQ overrun"), std::string::npos);
+        }
+        return HasFailure() ? 1 : 0;
+    });
+    EXPECT_EQ(other.reap(), 0);
+}
+
+} // namespace
