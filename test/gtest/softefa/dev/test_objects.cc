@@ -476,6 +476,7 @@ TEST_F(objects, forked_child_gets_errors_and_harms_nothing)
     }
     int state = 0;
     ASSERT_EQ(waitpid(pid, &state, 0), pid);
+    ASSERT_TRUE(WIFEXITED(state)) << "the child died of signal " << WTERMSIG(state);
     EXPECT_EQ(WEXITSTATUS(state), 0);
     e.qp.post_recv(1, {e.slice(0, 64)});
     e.qp.post(e.qp.send_inline(1, e.ah, e.qp.qpn, "parent"));
