@@ -2,12 +2,16 @@
 #include "softefa/dev/child.h"
 #include "softefa/dev/helper_state.h"
 
+#include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <fcntl.h>
 #include <filesystem>
 #include <memory>
+#include <sched.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <thread>
 #include <vector>
 
 namespace {
@@ -113,6 +117,94 @@ TEST_F(processes, rdma_read_of_a_sleeping_target_returns_its_bytes)
     other.end.put_word(1);
     EXPECT_EQ(other.reap(), 0);
 }
+
+/// As target(), with all its threads on one core, and one more of them there that never stops.
+int target_on_busy_core(pipe_end io, std::size_t bytes, unsigned core)
+{
+    cpu_set_t only;
+    CPU_ZERO(&only);
+    CPU_SET(core, &only);
+    if (sched_setaffinity(0, sizeof(only), &only) != 0) // before the helper thread is made, which inherits it
+        return 7;
+    std::atomic<bool> spins{false}, stop{false};
+    std::thread       busy([&] {
+        spins = true;
+        while (!stop.load(std::memory_order_relaxed)) {
+        }
+    });
+    while (!spins)
+        sched_yield();
+    const int code = target(io, bytes, true);
+    stop           = true;
+    busy.join();
+    return code;
+}
+
+/// How many threads a process has; -1 if one of them may run elsewhere.
+int threads_on(unsigned core, pid_t pid)
+{
+    int count = 0;
+    for (const auto &thread : std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/task")) {
+        cpu_set_t may;
+        CPU_ZERO(&may);
+        if (sched_getaffinity(std::stoi(thread.path().filename()), sizeof(may), &may) != 0 || CPU_COUNT(&may) != 1 || !CPU_ISSET(core, &may))
+            return -1;
+        ++count;
+    }
+    return count;
+}
+
+class busy_core : public processes, public testing::WithParamInterface<int> {};
+
+/// The helper of the target has to get its turn from a thread that never gives way. Each operation ends, and half of them long before the bound.
+TEST_P(busy_core, one_sided_work_on_a_target_that_never_polls_ends)
+{
+    constexpr std::size_t  bytes = 1 << 20;
+    constexpr std::uint8_t read = 1, write = 2;
+    wanted.single_copy = static_cast<std::uint8_t>(GetParam());
+    use();
+    cpu_set_t allowed;
+    ASSERT_EQ(sched_getaffinity(0, sizeof(allowed), &allowed), 0);
+    unsigned core = 0;
+    while (!CPU_ISSET(core, &allowed))
+        ++core;
+    child    other([&](pipe_end io) { return target_on_busy_core(io, bytes, core); });
+    endpoint e(bytes);
+    address  peer;
+    ASSERT_TRUE(other.end.swap(address_of(e), &peer));
+    std::vector<base::time_ns> took;
+    for (unsigned round = 0; round < 6; ++round) {
+        for (std::uint32_t size : {8u, 4096u, 65536u, 1u << 20}) {
+            for (std::uint8_t op : {read, write}) {
+                if (op == read)
+                    std::fill_n(e.memory.begin(), size, std::uint8_t{0});
+                const auto start = base::clock_now_ns();
+                e.qp.post(e.qp.rdma(op, 3, e.ah, peer.qpn, e.slice(0, size), peer.memory, peer.rkey));
+                auto done = e.scq.wait();
+                ASSERT_TRUE(done) << "round " << round << ", op " << int{op} << " of " << size;
+                ASSERT_EQ(done->status, 0) << "round " << round << ", op " << int{op} << " of " << size;
+                took.push_back(base::clock_now_ns() - start);
+                for (std::size_t i = 0; i < size && op == read; ++i) // what is there from the start, and is written back
+                    ASSERT_EQ(e.memory[i], static_cast<std::uint8_t>(i * 31 + (i >> 8))) << i << " of " << size;
+            }
+        }
+    }
+    EXPECT_GE(threads_on(core, other.pid), 3) << "not pinned, or without its helper or its busy thread";
+    std::sort(took.begin(), took.end());
+    std::printf("half of the operations ended within %.3f ms, all within %.3f ms\n", 1e-6 * static_cast<double>(took[took.size() / 2]),
+                1e-6 * static_cast<double>(took.back()));
+    EXPECT_LT(took[took.size() / 2], base::sec(1));
+    for (std::size_t i = 0; i < bytes; ++i) // for the target to check
+        e.memory[i] = static_cast<std::uint8_t>(i * 13 + 5);
+    e.qp.post(e.qp.rdma(write, 3, e.ah, peer.qpn, e.slice(0, bytes), peer.memory, peer.rkey));
+    auto done = e.scq.wait();
+    ASSERT_TRUE(done);
+    EXPECT_EQ(done->status, 0);
+    other.end.put_word(7);
+    EXPECT_EQ(other.reap(), 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(by_two_copies_and_by_one, busy_core, testing::Values(0, 1));
 
 TEST_F(processes, rdma_write_lands_whole_and_only_there)
 {
