@@ -162,6 +162,7 @@ TEST_P(busy_core, one_sided_work_on_a_target_that_never_polls_ends)
     constexpr std::size_t  bytes = 1 << 20;
     constexpr std::uint8_t read = 1, write = 2;
     wanted.single_copy = static_cast<std::uint8_t>(GetParam());
+    wanted.snapshot_ns = base::sec(3600); // nothing but a wake-up wakes the helper
     use();
     cpu_set_t allowed;
     ASSERT_EQ(sched_getaffinity(0, sizeof(allowed), &allowed), 0);

@@ -6,13 +6,17 @@
  *
  * A program that uses a buffer again too early sends a spoiled message now and then on any device: whenever the engine is busy during the post. So
  * spoiled messages are counted, and the bug shows where they are more than that.
+ *
+ * The environments (test/system/softefa/environments) run it without a bug, and with RDMA before the messages ("rdma").
  */
 #include "canary.h"
 
-#include "verbs_endpoint.h"
+#include "both_ways.h"
 
 #include <algorithm>
 #include <array>
+#include <atomic>
+#include <cerrno>
 #include <csignal>
 #include <deque>
 #include <linux/filter.h>
@@ -22,7 +26,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/time.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -54,7 +58,12 @@ struct party {
         options.rnr_retry = bug == "rnr_is_success" || bug == "none_without_rnr_retry" ? 0 : 7;
         options.cqe = 512, options.recv_count = 128, options.send_count = 128;
         context = open_device();
+        options.write = bug == "rdma";
         e       = context ? std::make_unique<endpoint>(context.get(), options) : nullptr;
+        if (e != nullptr && !e->ok() && options.write) { // an older rdma-core or device
+            options.write = false;
+            e             = std::make_unique<endpoint>(context.get(), options);
+        }
         if (e == nullptr || !e->ok())
             return false;
         ah = e->ah_to(*e); // one host, one GID
@@ -70,7 +79,11 @@ struct party {
         for (unsigned k = 0; k < size / 4; ++k)
             reinterpret_cast<std::uint32_t *>(slot(i))[k] = sequence * 2654435761u + (k == 0 ? 0 : 1);
     }
-    bool post(std::uint64_t wr_id, std::uint64_t i) { return e->send_ex(wr_id, peer_qpn, ah, e->sge(i * size, size)) == 0; }
+    bool post(std::uint64_t wr_id, std::uint64_t i)
+    {
+        return within_verbs([&] { return e->send_ex(wr_id, peer_qpn, ah, e->sge(i * size, size)); }) == 0;
+    }
+    std::optional<completion> poll() { return within_verbs([&] { return e->poll_once(); }); }
 };
 
 std::uint32_t sequence_of(const char *at, bool *whole_p)
@@ -82,12 +95,93 @@ std::uint32_t sequence_of(const char *at, bool *whole_p)
     return words[0] * 244002641u; // inverse of the factor
 }
 
+/// As a container's policy may: no access to other processes' memory (nor to the own one by that way), or the end of who tries. For all threads.
+bool deny_process_vm(const char *how)
+{
+    const std::uint32_t verdict = std::string_view(how) == "kill" ? SECCOMP_RET_KILL_PROCESS : SECCOMP_RET_ERRNO | EPERM;
+    sock_filter program[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_process_vm_readv, 1, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_process_vm_writev, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, verdict),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const sock_fprog all{std::size(program), program};
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &all) == 0;
+}
+
+ibv_cq                    *polled_by_signals;
+timer_t                    next_signal;
+std::atomic<std::uint32_t> interrupted; ///< verbs calls that a handler interrupted
+constexpr std::uint32_t    enough_interrupted = 5000;
+
+void signal_soon()
+{
+    const itimerspec once{{0, 0}, {0, 50'000}};
+    timer_settime(next_signal, 0, &once, nullptr);
+}
+
+/// Polls a queue of its own from a signal handler, 50 us after the last one, whatever the program is doing with the device then.
+bool poll_from_signals()
+{
+    static context_ptr context = open_device();
+    polled_by_signals          = context ? ibv_create_cq(context.get(), 16, nullptr, nullptr, 0) : nullptr;
+    struct sigaction action {};
+    action.sa_handler = [](int) {
+        const int saved = errno;
+        ibv_wc    wc;
+        (void)ibv_poll_cq(polled_by_signals, 1, &wc);
+        interrupted.fetch_add(in_verbs != 0 ? 1 : 0, std::memory_order_relaxed);
+        signal_soon(); // behind the poll: however slow that is, the program gets on
+        errno = saved;
+    };
+    action.sa_flags = SA_RESTART;
+    sigevent event{};
+    event.sigev_notify = SIGEV_SIGNAL; // a timer of its own: the watchdog has the one of alarm()
+    event.sigev_signo  = SIGUSR1;
+    if (polled_by_signals == nullptr || sigaction(SIGUSR1, &action, nullptr) != 0 || timer_create(CLOCK_MONOTONIC, &event, &next_signal) != 0)
+        return false;
+    signal_soon();
+    return true;
+}
+
+/// The RDMA of either side. 0, or the exit code.
+int rdma(party &p, int socket, bool receives)
+{
+    if (bug != "rdma")
+        return 0;
+    both_ways memory(*p.e, p.ah, p.peer_qpn, socket, p.options.write);
+    if (!memory.open(receives ? 1 : 0) || !memory.rounds(4))
+        return 12;
+    const char *denied = getenv("CANARY_DENY_LATER");
+    const bool  killed = denied != nullptr && std::string_view(denied) == "kill";
+    if (killed && receives) { // the other one is to live
+        std::uint64_t word;
+        const iovec   here{&word, sizeof(word)}, there{reinterpret_cast<void *>(memory.peer.address), sizeof(word)};
+        if (process_vm_readv(static_cast<pid_t>(memory.peer.pid), &here, 1, &there, 1, 0) != sizeof(word))
+            return 77; // nobody may copy here in any case
+    }
+    if (denied != nullptr && (receives || !killed) && !deny_process_vm(denied))
+        return 9;
+    const bool signals = polled_by_signals != nullptr;
+    if (!memory.rounds(killed ? 400 : 4, [=] { return signals && interrupted < enough_interrupted; }))
+        return 12;
+    if (killed)
+        _exit(13); // at once: a command may use the call, too, to reach memory of the program
+    if (signals)
+        std::printf("interrupted %u\n", interrupted.load());
+    std::fflush(stdout);
+    return 0;
+}
+
 /// Messages 0..total-1, each once, through a window of buffers.
 int sender(int socket, std::uint32_t total)
 {
     party p;
     if (!p.open(socket))
         return 2;
+    if (const int code = rdma(p, socket, false); code != 0)
+        return code;
     std::array<std::uint32_t, window> in_slot{};
     std::uint32_t                     busy = 0, next = 0, completed = 0, answered = 0;
     std::map<std::uint32_t, bool>     done; ///< message: its completion was seen
@@ -109,7 +203,7 @@ int sender(int socket, std::uint32_t total)
             for (std::uint32_t i = 0; i < window; ++i)
                 if ((busy >> i & 1) != 0 && now() - since[i] > 0.25)
                     return broken;
-        auto c = p.e->poll_once();
+        auto c = p.poll();
         if (!c)
             continue;
         if (c->wr_id >= 1000) { // an answer
@@ -148,6 +242,8 @@ int receiver(int socket, std::uint32_t total, pid_t child)
     party p;
     if (!p.open(socket))
         return 2;
+    if (const int code = rdma(p, socket, true); code != 0)
+        return code;
     std::vector<bool> seen(total);
     std::uint32_t     received = 0, spoiled = 0, free_answers = ~0u;
     std::deque<std::uint32_t> owed; // an answer may be there long before its own completion, so the buffers can all be under way
@@ -165,7 +261,7 @@ int receiver(int socket, std::uint32_t total, pid_t child)
     double            heard = 0, stopped_at = 0;
     int               state = 0;
     while (received < total) {
-        auto c = p.e->poll_once();
+        auto c = p.poll();
         if (!c) {
             if (bug == "silence_is_the_end" && heard != 0 && now() - heard > 0.4)
                 return broken; // with messages missing
@@ -212,7 +308,7 @@ int receiver(int socket, std::uint32_t total, pid_t child)
             return 3;
     }
     while (free_answers != ~0u || !owed.empty())
-        if (auto c = p.e->poll_once(); c && c->wr_id < 1000) {
+        if (auto c = p.poll(); c && c->wr_id < 1000) {
             if (c->status == IBV_WC_SUCCESS || c->status == IBV_WC_REM_INV_RD_REQ_ERR) {
                 free_answers |= 1u << c->wr_id;
                 if (!answer())
@@ -231,38 +327,6 @@ int receiver(int socket, std::uint32_t total, pid_t child)
     return spoiled * 100 >= total * spoiled_percent ? broken : 0;
 }
 
-/// As a container's policy may: no access to other processes' memory (nor to the own one by that way), or the end of who tries.
-bool deny_process_vm()
-{
-    const std::uint32_t verdict = std::string(getenv("CANARY_DENY_PROCESS_VM")) == "kill" ? SECCOMP_RET_KILL_PROCESS : SECCOMP_RET_ERRNO | EPERM;
-    sock_filter program[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_process_vm_readv, 1, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_process_vm_writev, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, verdict),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    const sock_fprog all{std::size(program), program};
-    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &all) == 0;
-}
-
-ibv_cq *polled_by_signals;
-
-/// Polls a queue of its own every millisecond from a signal handler, whatever the program is doing with the device then.
-bool poll_from_signals()
-{
-    static context_ptr context = open_device();
-    polled_by_signals          = context ? ibv_create_cq(context.get(), 16, nullptr, nullptr, 0) : nullptr;
-    struct sigaction action {};
-    action.sa_handler = [](int) {
-        ibv_wc wc;
-        (void)ibv_poll_cq(polled_by_signals, 1, &wc);
-    };
-    action.sa_flags = SA_RESTART;
-    const itimerval every{{0, 1000}, {0, 1000}};
-    return polled_by_signals != nullptr && sigaction(SIGVTALRM, &action, nullptr) == 0 && setitimer(ITIMER_VIRTUAL, &every, nullptr) == 0;
-}
-
 } // namespace
 
 int canary_main(const char *which, const char *end)
@@ -270,7 +334,9 @@ int canary_main(const char *which, const char *end)
     bug = which;
     const std::uint32_t total = bug == "short_timeout" || bug == "none_slow" ? 4 : 400;
     alarm(getenv("CANARY_SECONDS") != nullptr ? static_cast<unsigned>(std::atoi(getenv("CANARY_SECONDS"))) : 5); // a hang is a failure
-    if ((getenv("CANARY_DENY_PROCESS_VM") != nullptr && !deny_process_vm()) || (getenv("CANARY_POLL_FROM_SIGNALS") != nullptr && !poll_from_signals()))
+    if (const char *how = getenv("CANARY_DENY_PROCESS_VM"); how != nullptr && !deny_process_vm(how))
+        return 9;
+    if (getenv("CANARY_POLL_FROM_SIGNALS") != nullptr && !poll_from_signals())
         return 9;
     if (end != nullptr)
         return sender(std::atoi(end), total);

@@ -67,6 +67,7 @@ public:
         bool          with_events = false; ///< completion channel
         bool          ud          = false;
         std::uint32_t inline_size = 32;
+        bool          write        = false; ///< RDMA writes, which rdma-core 44 has not
         bool          inline_write = false; ///< RDMA writes from the work request, which rdma-core 63 and later can ask for
     };
 
@@ -191,6 +192,17 @@ public:
         ibv_wr_set_ud_addr(qpx, ah, qpn, qkey);
         return ibv_wr_complete(qpx);
     }
+    int write_ex(std::uint64_t wr_id, std::uint32_t qpn, ibv_ah *ah, const ibv_sge &from, std::uint64_t remote, std::uint32_t rkey)
+    {
+        ibv_qp_ex *qpx = ibv_qp_to_qp_ex(qp_);
+        ibv_wr_start(qpx);
+        qpx->wr_id    = wr_id;
+        qpx->wr_flags = IBV_SEND_SIGNALED;
+        ibv_wr_rdma_write(qpx, rkey, remote);
+        ibv_wr_set_sge(qpx, from.lkey, from.addr, from.length);
+        ibv_wr_set_ud_addr(qpx, ah, qpn, qkey);
+        return ibv_wr_complete(qpx);
+    }
 
     /// With an immediate, the peer's next receive tells of it.
     int write_inline_ex(std::uint64_t wr_id, std::uint32_t qpn, ibv_ah *ah, const ibv_sge &from, std::uint64_t remote,
@@ -270,12 +282,14 @@ private:
             qp_ = ibv_create_qp_ex(context_, &attr);
         } else {
             attr.send_ops_flags |= IBV_QP_EX_WITH_RDMA_READ;
+            if (options_.write || options_.inline_write) {
+                attr.send_ops_flags |= IBV_QP_EX_WITH_RDMA_WRITE | IBV_QP_EX_WITH_RDMA_WRITE_WITH_IMM;
+            }
             if (options_.inline_write) {
                 // EFADV_QP_FLAGS_INLINE_WRITE of a field that older headers keep reserved: there the provider refuses it.
                 constexpr std::uint16_t inline_write = 1 << 1;
                 std::memcpy(reinterpret_cast<char *>(&efa) + offsetof(efadv_qp_init_attr, driver_qp_type) + sizeof(efa.driver_qp_type),
                             &inline_write, sizeof(inline_write));
-                attr.send_ops_flags |= IBV_QP_EX_WITH_RDMA_WRITE | IBV_QP_EX_WITH_RDMA_WRITE_WITH_IMM;
             }
             qp_ = efadv_create_qp_ex(context_, &attr, &efa, sizeof(efa));
         }
