@@ -140,16 +140,14 @@ int target_on_busy_core(pipe_end io, std::size_t bytes, unsigned core)
     return code;
 }
 
-/// How many threads a process has; -1 if one of them may run elsewhere.
+/// How many threads of a process may run on that core alone. A sanitizer may have one of its own besides.
 int threads_on(unsigned core, pid_t pid)
 {
     int count = 0;
     for (const auto &thread : std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/task")) {
         cpu_set_t may;
         CPU_ZERO(&may);
-        if (sched_getaffinity(std::stoi(thread.path().filename()), sizeof(may), &may) != 0 || CPU_COUNT(&may) != 1 || !CPU_ISSET(core, &may))
-            return -1;
-        ++count;
+        count += sched_getaffinity(std::stoi(thread.path().filename()), sizeof(may), &may) == 0 && CPU_COUNT(&may) == 1 && CPU_ISSET(core, &may);
     }
     return count;
 }
