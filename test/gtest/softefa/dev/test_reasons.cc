@@ -41,12 +41,19 @@ qp_request datagrams()
     return r;
 }
 
-/// The device of a row: a sender and a receiver of each kind, and a page that is registered and then unmapped.
+/// The device of a row: a sender and a receiver of each kind.
 struct bench {
     endpoint      from{1 << 17}, to{1 << 17}, impatient{4096, {}, 0}, ud_from{4096, datagrams()}, ud_to{4096, datagrams()};
     std::uint64_t there = reinterpret_cast<std::uint64_t>(to.memory.data());
     queue_pair    more; ///< for the row to open
 
+    /// Another queue pair at `to`, ready.
+    std::uint16_t another(handle pd, qp_request r = {})
+    {
+        EXPECT_TRUE(more.open(to.at, pd, to.scq.h, to.rcq.h, r));
+        more.connect();
+        return more.qpn;
+    }
     void send(endpoint &e, std::uint16_t qpn, const std::string &text = "12345678") { e.qp.post(e.qp.send_inline(1, e.ah, qpn, text)); }
     void rdma(std::uint8_t op, std::uint32_t size, std::uint16_t qpn, std::uint64_t at, std::uint32_t rkey)
     {
@@ -58,13 +65,24 @@ struct bench {
         g[3]  = 9;
         return ah_create(e.pd, g)->ah_number;
     }
-    std::pair<std::uint64_t, std::uint32_t> unmapped()
+    /// Of a page that is registered and then unmapped.
+    void rdma_of_nothing(std::uint8_t op)
     {
         void      *page = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         const auto at   = reinterpret_cast<std::uint64_t>(page);
         auto       m    = mr_register(to.pd, at, 4096, at, local_write | remote_read | remote_write);
         munmap(page, 4096);
-        return {at, m ? m->rkey : 0};
+        rdma(op, 64, to.qp.qpn, at, m->rkey);
+    }
+    /// So many receives, into a CQ of 16 entries.
+    void flush(std::uint16_t count)
+    {
+        const cq_view small = to.at.cq(16);
+        ASSERT_TRUE(more.open(to.at, to.pd, small.h, small.h));
+        more.connect();
+        for (std::uint16_t n = 0; n < count; ++n)
+            more.post_recv(n, {to.slice(0, 64)});
+        ASSERT_EQ(more.to(qp_state::error), base::status::ok);
     }
     /// Whatever was posted before has been served, and its answer, too.
     void settle()
@@ -137,29 +155,16 @@ const row rows[] = {
      [](bench &b) { b.rdma(write_op, 2 * limits::chunk_size, b.to.qp.qpn, b.there, b.to.rkey ^ (1u << 19)); },
      [](softefa::settings &s) { s.single_copy = 0; }},
     {"read of a domain without an address handle", "completion_errors+1 read_errors+1 drop_no_ah+1",
-     [](bench &b) {
-         ASSERT_TRUE(b.more.open(b.to.at, b.to.at.pd(), b.to.scq.h, b.to.rcq.h));
-         b.more.connect();
-         b.rdma(read_op, 64, b.more.qpn, b.there, b.to.rkey);
-     }},
+     [](bench &b) { b.rdma(read_op, 64, b.another(b.to.at.pd()), b.there, b.to.rkey); }},
     {"immediate that a target takes in another way", "completion_errors+1 write_errors+1 drop_feature+1",
      [](bench &b) {
          qp_request r;
          r.unsolicited_recv = true;
-         ASSERT_TRUE(b.more.open(b.to.at, b.to.pd, b.to.scq.h, b.to.rcq.h, r));
-         b.more.connect();
-         b.from.qp.post(queue_pair::with_imm(b.from.qp.rdma(write_op, 1, b.from.ah, b.more.qpn, b.from.slice(0, 8), b.there, b.to.rkey), 5));
+         const std::uint16_t qpn = b.another(b.to.pd, r);
+         b.from.qp.post(queue_pair::with_imm(b.from.qp.rdma(write_op, 1, b.from.ah, qpn, b.from.slice(0, 8), b.there, b.to.rkey), 5));
      }},
-    {"write to memory that is gone", "completion_errors+1 write_errors+1 drop_fault+1",
-     [](bench &b) {
-         const auto [at, rkey] = b.unmapped();
-         b.rdma(write_op, 64, b.to.qp.qpn, at, rkey);
-     }},
-    {"read of memory that is gone", "completion_errors+1 read_errors+1 drop_fault+1",
-     [](bench &b) {
-         const auto [at, rkey] = b.unmapped();
-         b.rdma(read_op, 64, b.to.qp.qpn, at, rkey);
-     }},
+    {"write to memory that is gone", "completion_errors+1 write_errors+1 drop_fault+1", [](bench &b) { b.rdma_of_nothing(write_op); }},
+    {"read of memory that is gone", "completion_errors+1 read_errors+1 drop_fault+1", [](bench &b) { b.rdma_of_nothing(read_op); }},
     {"own key unknown: it never leaves", "completion_errors+1",
      [](bench &b) { b.from.qp.post(b.from.qp.send(1, b.from.ah, b.to.qp.qpn, {{b.from.memory.data(), 64, b.from.lkey ^ (1u << 19)}})); }},
     {"QPN of nobody", "completion_errors+1 no_owner+1", [](bench &b) { b.send(b.from, static_cast<std::uint16_t>(b.to.qp.qpn ^ 0x4000)); }},
@@ -188,14 +193,7 @@ const row rows[] = {
      },
      [](softefa::settings &s) { s.rude.delay_ns_min = s.rude.delay_ns_max = 1'000'000; }},
     {"flushed receives, one more than the CQ has room for", "completion_errors+17 cq_overflows+1",
-     [](bench &b) {
-         const cq_view small = b.to.at.cq(16);
-         ASSERT_TRUE(b.more.open(b.to.at, b.to.pd, small.h, small.h));
-         b.more.connect();
-         for (std::uint16_t n = 0; n < 17; ++n)
-             b.more.post_recv(n, {b.to.slice(0, 64)});
-         ASSERT_EQ(b.more.to(qp_state::error), base::status::ok);
-     }},
+     [](bench &b) { b.flush(17); }},
 };
 
 class reasons : public device_test {
@@ -244,9 +242,7 @@ TEST_F(reasons, queue_pair_that_is_gone_is_a_reason_of_its_own)
             const device_counters before = counted();
             if (qp_destroy(e.qp.h) != base::status::ok || !io.put_word(1) || !io.wait_word(2))
                 return 3;
-            if (!until([&] { engine_poll(e.scq.h); return growth(before, counted()) == "drop_no_qp+1"; }))
-                fprintf(stderr, "%s\n", growth(before, counted()).c_str());
-            return growth(before, counted()) == "drop_no_qp+1" ? 0 : 4;
+            return until([&] { engine_poll(e.scq.h); return growth(before, counted()) == "drop_no_qp+1"; }) ? 0 : 4;
         });
         endpoint e(4096, kind);
         address  peer;
@@ -280,7 +276,6 @@ TEST_F(reasons, every_datagram_is_received_or_dropped)
     const device_counters now = counted();
     EXPECT_EQ(now.rx_messages - before.rx_messages + now.drop_ud_no_recv - before.drop_ud_no_recv, all);
     EXPECT_GT(now.cq_stalls, before.cq_stalls) << "the CQ was never full";
-    EXPECT_EQ(growth(before, now).find("drop_ud_length"), std::string::npos);
 }
 
 /// In processes of their own: a failure is published once in a process's life.
@@ -307,14 +302,7 @@ TEST_F(reasons, broken_protocol_and_overrun_are_counted_once)
         EXPECT_EQ(pipe2(events, O_CLOEXEC | O_NONBLOCK), 0);
         bench b;
         context_set_async(b.to.at.context, events[1]);
-        expect_growth(b, "completion_errors+18 async_events+1 cq_lost+2", [](bench &bench) {
-            const cq_view small = bench.to.at.cq(16);
-            ASSERT_TRUE(bench.more.open(bench.to.at, bench.to.pd, small.h, small.h));
-            bench.more.connect();
-            for (std::uint16_t n = 0; n < 18; ++n)
-                bench.more.post_recv(n, {bench.to.slice(0, 64)});
-            ASSERT_EQ(bench.more.to(qp_state::error), base::status::ok);
-        });
+        expect_growth(b, "completion_errors+18 async_events+1 cq_lost+2", [](bench &x) { x.flush(18); });
         return HasFailure() ? 1 : 0;
     });
     EXPECT_EQ(overrun.reap(), 0);
