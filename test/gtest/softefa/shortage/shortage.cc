@@ -12,8 +12,10 @@
 #include <new>
 #include <pthread.h>
 #include <sys/epoll.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -62,6 +64,7 @@ void arm(unsigned n, extent how)
     fails_at   = n;
 }
 unsigned failed() { return failures; }
+unsigned seen() { return calls; }
 unsigned lift()
 {
     fails_at = 0;
@@ -162,6 +165,18 @@ int __wrap_renameat(int from, const char *old_name, int to, const char *new_name
 {
     return fails("renameat", ENOSPC) ? -1 : __real_renameat(from, old_name, to, new_name);
 }
+
+REAL(int, mkdirat, int, const char *, mode_t);
+int __wrap_mkdirat(int folder, const char *path, mode_t mode) { return fails("mkdirat", ENOSPC) ? -1 : __real_mkdirat(folder, path, mode); }
+
+REAL(int, symlinkat, const char *, int, const char *);
+int __wrap_symlinkat(const char *to, int folder, const char *path) { return fails("symlinkat", ENOSPC) ? -1 : __real_symlinkat(to, folder, path); }
+
+REAL(int, ftruncate, int, off_t);
+int __wrap_ftruncate(int fd, off_t size) { return fails("ftruncate", EIO) ? -1 : __real_ftruncate(fd, size); }
+
+REAL(int, flock, int, int);
+int __wrap_flock(int fd, int what) { return what != LOCK_UN && fails("flock", ENOLCK) ? -1 : __real_flock(fd, what); }
 
 REAL(int, connect, int, const sockaddr *, socklen_t);
 int __wrap_connect(int fd, const sockaddr *to, socklen_t size)

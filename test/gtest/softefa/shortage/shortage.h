@@ -14,6 +14,8 @@ enum class extent { once, from_there };
 void arm(unsigned n, extent how = extent::once);
 /// Calls that failed since arm().
 unsigned failed();
+/// Calls that could have failed since arm().
+unsigned seen();
 /// Nothing fails any more. Calls that failed since arm().
 unsigned lift();
 /// Name of the first one that failed since arm(); "" for none.

@@ -5,6 +5,7 @@
 
 #include "softefa/dev/configure.h"
 #include "softefa/dev/objects.h"
+#include "softefa/preload/registry.h"
 
 #include <array>
 #include <dirent.h>
@@ -223,6 +224,67 @@ TEST_F(shortage_test, opening_the_device_fails_whole_and_works_afterwards)
     }
     EXPECT_GE(n, 2u);
     EXPECT_LT(n, 50u);
+}
+
+/// What is in a folder, by the beginning of the name.
+unsigned entries(const std::string &folder, const char *begin)
+{
+    unsigned count = 0;
+    DIR     *open  = opendir(folder.c_str());
+    while (const dirent *entry = open != nullptr ? readdir(open) : nullptr) {
+        count += strncmp(entry->d_name, begin, strlen(begin)) == 0;
+    }
+    closedir(open);
+    return count;
+}
+
+/// One look for devices in a new folder in which call n fails, and the next one.
+void join_with_a_failing_call(const std::string &folder, unsigned n, unsigned *refusals_p)
+{
+    SCOPED_TRACE(n);
+    const auto at_rest = open_fds();
+    settings   wanted;
+    wanted.registry_dir = folder;
+    char error[1024]    = "";
+    int  member         = -1;
+    shortage::arm(n);
+    const bool     joined = preload::registry_enter(wanted, &member, error, sizeof(error));
+    const unsigned failed = shortage::lift();
+    SCOPED_TRACE(shortage::first());
+    if (!joined) {
+        ++*refusals_p;
+        EXPECT_EQ(1u, failed);
+        EXPECT_NE('\0', error[0]);
+        ASSERT_EQ(at_rest, open_fds());
+        ASSERT_TRUE(preload::registry_enter(wanted, &member, error, sizeof(error))) << error;
+    }
+    EXPECT_EQ(0, access((folder + "/" + preload::sysfs_link_name + "/class/infiniband/efa_0/node_type").c_str(), R_OK));
+    EXPECT_EQ(1u, entries(folder, "tree-"));
+    EXPECT_EQ(0u, entries(folder, "building-"));
+    syscall(SYS_close, member);
+    ASSERT_EQ(at_rest, open_fds());
+}
+
+/// Of the calls for the files of the tree, which are all alike, every ninth.
+TEST_F(shortage_test, joining_a_domain_fails_whole_and_works_afterwards)
+{
+    settings wanted;
+    wanted.registry_dir = folder + "/domain";
+    char error[1024]    = "";
+    int  member         = -1;
+    shortage::arm(~0u);
+    ASSERT_TRUE(preload::registry_enter(wanted, &member, error, sizeof(error))) << error;
+    const unsigned total = shortage::seen();
+    shortage::lift();
+    syscall(SYS_close, member);
+    ASSERT_GT(total, 40u) << "the stand-ins see too little";
+    unsigned refusals = 0, tried = 0;
+    for (unsigned n = 1; n <= total && !HasFatalFailure(); n += n < 12 || n + 16 > total ? 1 : 9) {
+        join_with_a_failing_call(folder + "/domain-" + std::to_string(n), n, &refusals);
+        ++tried;
+    }
+    EXPECT_GT(refusals, tried / 2);
+    std::printf("%u of %u calls that can fail, %u refusals\n", tried, total, refusals);
 }
 
 /// Tables grow by chunks: each object is refused once where one begins, and made at the next try.
