@@ -301,6 +301,7 @@ void publish_open(std::uint64_t instance) noexcept
 void publish_withdraw() noexcept
 {
     const int saved = errno;
+    kept_settle(); // reads that asked nobody; behind the end of the fabric there are none left
     tell_failure(); // the helper thread may have ended before it could
     run_sink_last();
     if (page != nullptr && link_name[0] != '\0')

@@ -1,7 +1,10 @@
 /* Reads by grants that are kept: that nobody is asked, that both sides count them, and that each thing the answer depended on ends them. */
 #include "softefa/dev/child.h"
 
+#include "softefa/dev/publish.h"
+
 #include <algorithm>
+#include <stdio_ext.h>
 
 namespace {
 
@@ -25,6 +28,7 @@ enum class order : std::uint32_t {
     become_another,    ///< program
     close_device,
     counts_raw,        ///< reads that its counters have without a look at what peers say
+    exit,              ///< with everything open; its last count of reads goes to the pipe that the argument names
 };
 
 struct request {
@@ -63,6 +67,8 @@ public:
         while (io_.get(&r)) {
             if (r.what == order::leave)
                 return 0;
+            if (r.what == order::exit)
+                exit_telling(static_cast<int>(r.argument));
             const bool done = r.what == order::report ? io_.put(account_of()) : io_.put_word(carry_out(r));
             if (!done)
                 return 3;
@@ -71,6 +77,14 @@ public:
     }
 
 private:
+    [[noreturn]] static void exit_telling(int pipe_end)
+    {
+        static int to;
+        to = pipe_end;
+        __fpurge(stdout);
+        softefa::dev::publish_to([](unsigned, const device_counters &now) noexcept { return write(to, &now.served_read_ops, 8) == 8; });
+        std::exit(0);
+    }
     std::uint32_t register_again(std::uint64_t offset, std::uint64_t length, std::uint32_t access)
     {
         const auto at = reinterpret_cast<std::uint64_t>(e_.memory.data()) + offset;
@@ -255,6 +269,27 @@ TEST_F(kept_grants, counters_of_an_owner_that_sleeps_follow)
         ASSERT_EQ(read(), 0);
     EXPECT_TRUE(until([&] { return tell(order::counts_raw) >= before + 5; }));
     leave();
+}
+
+/// FAB-1. No snapshot is made before: what the last second brought is what is looked for.
+TEST_F(kept_grants, owner_that_exits_has_counted_them)
+{
+    int told[2];
+    ASSERT_EQ(pipe(told), 0);
+    wanted.snapshot_ns = base::sec(3600);
+    begin();
+    const std::uint64_t before = theirs().reads;
+    keep();
+    for (unsigned n = 0; n < 5; ++n)
+        ASSERT_EQ(read(), 0);
+    ASSERT_TRUE(other->end.put(request{order::exit, static_cast<std::uint32_t>(told[1])}));
+    ::close(told[1]);
+    std::uint64_t now = 0, last = 0;
+    while (::read(told[0], &now, sizeof(now)) == sizeof(now))
+        last = now;
+    EXPECT_EQ(last - before, 7u);
+    EXPECT_EQ(other->reap(), 0);
+    ::close(told[0]);
 }
 
 TEST_F(kept_grants, reader_that_leaves_is_counted_to_the_end)
