@@ -187,7 +187,8 @@ void close_all() noexcept
     for (unsigned i = 1; i < limits::links; ++i) {
         if (helper.peers[i] == nullptr)
             continue;
-        (void)fabric::message_send(helper.peers[i]->socket, {fabric::message_kind::bye, helper.instance, helper.peers[i]->instance});
+        if (fabric::fd_may_be_ours(helper.peers[i]->socket))
+            (void)fabric::message_send(helper.peers[i]->socket, {fabric::message_kind::bye, helper.instance, helper.peers[i]->instance});
         peer_close(i);
     }
     for (int *fd : {&helper.listen_fd, &helper.epoll_fd, &helper.wake_fd})
@@ -293,7 +294,8 @@ void helper_stop() noexcept
     if (!helper.running.load(std::memory_order_acquire) || helper.process != getpid())
         return;
     helper.stop.store(true, std::memory_order_release);
-    helper_kick();
+    if (fabric::fd_may_be_ours(helper.wake_fd)) // else eight bytes would go into a file of the program's, and HLP-3 helps
+        helper_kick();
     join_thread();
     {
         // Kicks happen under the engine lock: none is under way when the descriptor's number is given back.

@@ -18,9 +18,11 @@
 #include "softefa/dev/single_copy.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <new>
+#include <utility>
 #include <linux/membarrier.h>
 #include <sched.h>
 #include <sys/epoll.h>
@@ -127,7 +129,7 @@ unsigned peer_open(int socket, peer_state state, std::uint64_t instance) noexcep
     p->pid      = pid;
     p->instance = instance;
     p->since    = base::clock_now_ns();
-    helper.peers[i]  = p;
+    std::atomic_ref(helper.peers[i]).store(p, std::memory_order_seq_cst); // last: another thread may fork
     helper.accepted += state == peer_state::accepted;
     return i;
 }
@@ -169,6 +171,8 @@ void peer_close(unsigned index) noexcept
     helper.accepted -= p.state == peer_state::accepted;
     // First: a child that is forked meanwhile closes what it finds here (HLP-4).
     std::atomic_ref(helper.peers[index]).store(nullptr, std::memory_order_seq_cst);
+    if (fabric::fd_may_be_ours(p.socket))
+        shutdown(p.socket, SHUT_RDWR); // a child that was forked just now may have a copy; the other side sees the end all the same, behind "bye"
     forget(p.socket);
     forget(p.pidfd);
     if (p.state == peer_state::up)
@@ -185,8 +189,8 @@ namespace {
 void peer_up(unsigned index, const fabric::segment &theirs, int wake_fd) noexcept
 {
     peer &p = *helper.peers[index];
-    fabric::channel_open(p.channel, p.own, theirs, wake_fd, p.instance);
-    p.own   = fabric::segment{};
+    const fabric::segment ours = std::exchange(p.own, fabric::segment{}); // in one place only: a child that is forked now closes what it finds
+    fabric::channel_open(p.channel, ours, theirs, wake_fd, p.instance);
     p.quiet.end();
     helper.accepted -= p.state == peer_state::accepted;
     p.state = peer_state::up;

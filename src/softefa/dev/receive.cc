@@ -3,7 +3,7 @@
  * Owns: the receive queue of a QP. A descriptor is written by the application and read here once; one that is malformed is used up with an error.
  * A message is scattered over its buffers only when all their keys were found good, the payload is read once, straight to where it belongs, and the
  * completion comes behind it. What is too long, or finds no receive or no room in the CQ, uses up what an EFA would use up.
- * Refuses to know how a message is answered: it gives the status. The common message never comes here (responder.cc).
+ * Refuses to know how a message is answered: it gives the status. The common message comes here only while messages are recorded (responder.cc).
  *
  *   RCV-1  a receive is consumed exactly when its completion is written. RNR consumes nothing.
  */

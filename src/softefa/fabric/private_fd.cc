@@ -43,6 +43,11 @@ bool still_there(int fd) noexcept { return file_behind(fd) == files[fd].load(std
 
 bool fd_is_private(int fd) noexcept { return marked(fd) && still_there(fd); }
 
+bool fd_may_be_ours(int fd) noexcept
+{
+    return fd >= 0 && (!in_range(fd) || files[fd].load(std::memory_order_relaxed) == 0 || still_there(fd));
+}
+
 int fd_next_private(int first, int last) noexcept
 {
     for (int at = first < 0 ? 0 : first; at <= last && at < fd_mark_max;) {
@@ -100,6 +105,7 @@ void fd_forget_private(int fd) noexcept
 {
     if (in_range(fd)) {
         marks[fd / 64].fetch_and(~bit(fd), std::memory_order_relaxed);
+        files[fd].store(0, std::memory_order_relaxed);
     }
 }
 
@@ -110,9 +116,9 @@ void fd_close_private(int fd) noexcept
     if (fd < 0) {
         return;
     }
-    const bool others = marked(fd) && !still_there(fd);
+    const bool ours = fd_may_be_ours(fd);
     fd_forget_private(fd);
-    if (others) {
+    if (!ours) {
         return;
     }
     const int saved_errno = errno;
@@ -130,6 +136,7 @@ void fd_drop_private(int &fd) noexcept
 
 void private_fds_forked() noexcept
 {
+    // What was behind each number stays known: other fork handlers close what was inherited, and nothing else.
     for (auto &word : marks) {
         word.store(0, std::memory_order_relaxed);
     }

@@ -14,6 +14,8 @@ constexpr int fd_mark_max = 65536; ///< higher numbers cannot be marked
 
 /// Marked, and the file that was marked is still behind it (of eventfds and their like: some such file).
 bool fd_is_private(int fd) noexcept;
+/// False: the number was marked, and something else is behind it now. True also where nothing was marked, or the number is too high to be.
+bool fd_may_be_ours(int fd) noexcept;
 /// The lowest private number in [first, last], or -1.
 int fd_next_private(int first, int last) noexcept;
 
@@ -25,7 +27,7 @@ int fd_make_private(int fd) noexcept;
 int fd_duplicate_private(int fd) noexcept;
 /// Moves `fd` if that is possible and marks it where it is otherwise; -1 passes through, errno preserved.
 int fd_settle_private(int fd) noexcept;
-/// Raw close, errno preserved; the number is the application's again. -1 is nothing; a marked number that is the application's already stays open.
+/// Raw close, errno preserved; the number is the application's again. -1 is nothing; a number that is the application's already stays open.
 void fd_close_private(int fd) noexcept;
 /// The same for a field that a fork handler looks at: -1 before the number is given back, so that nobody closes it twice.
 void fd_drop_private(int &fd) noexcept;
@@ -35,7 +37,7 @@ void fd_forget_private(int fd) noexcept;
 /// Anything is marked, by this process: a vfork child shares the marks but not the descriptors.
 bool fds_private_here() noexcept;
 
-/// In a forked child nothing is ours any more.
+/// In a forked child nothing is private any more; what was inherited can still be closed as above.
 void private_fds_forked() noexcept;
 
 } // namespace softefa::fabric

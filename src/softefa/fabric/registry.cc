@@ -217,7 +217,7 @@ void registry::release(unsigned device, std::uint16_t qpn) noexcept
 {
     const int           fd   = table(device);
     const std::uint64_t none = 0;
-    if (fd < 0)
+    if (!fd_may_be_ours(fd))
         return;
     if (raw_may_write_to(table_size))
         (void)!pwrite(fd, &none, sizeof(none), off_t{qpn} * 8);

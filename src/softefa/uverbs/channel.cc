@@ -5,6 +5,7 @@
  * the application closed its end raises no SIGPIPE.
  * Rejected: eventfd, whose counter adds events up and cannot say which CQ they came from.
  */
+#include "softefa/fabric/private_fd.h"
 #include "softefa/uverbs/dispatch.h"
 #include "softefa/uverbs/fd_marks.h"
 #include "softefa/uverbs/file.h"
@@ -298,10 +299,7 @@ void channels_forked() noexcept
     channel_lock = PTHREAD_MUTEX_INITIALIZER;
     for (auto &c : channels) {
         for (int *fd : {&c.write_fd, &c.read_fd}) { // the parent's pipe ends with the parent
-            if (*fd >= 0) {
-                syscall(SYS_close, *fd);
-            }
-            *fd = -1;
+            fabric::fd_drop_private(*fd);
         }
         c.app_fd = -1; // the slot stays taken: the parent's pipe must not be confused with one of the child's
     }

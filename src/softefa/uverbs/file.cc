@@ -6,6 +6,7 @@
  */
 #include "softefa/uverbs/file.h"
 
+#include "softefa/fabric/private_fd.h"
 #include "softefa/uverbs/dispatch.h"
 #include "softefa/uverbs/fd_marks.h"
 #include "softefa/uverbs/object_table.h"
@@ -246,10 +247,7 @@ void file_process_forked() noexcept
     for (auto &file : files) {
         if (file.state.load(std::memory_order_relaxed) != file_state::free) {
             file.state.store(file_state::dead, std::memory_order_relaxed);
-            if (file.memory_fd >= 0) {
-                syscall(SYS_close, file.memory_fd); // the rings are the parent's; the application's own descriptors are its business
-            }
-            file.memory_fd = -1;
+            fabric::fd_drop_private(file.memory_fd); // the rings are the parent's; the application's own descriptors are its business
         }
     }
     fd_marks_forked();

@@ -5,11 +5,16 @@
 #include "softefa/dev/publish.h"
 #include "softefa/fabric/private_fd.h"
 
+#include <algorithm>
 #include <atomic>
+#include <fcntl.h>
 #include <sched.h>
 #include <stdio_ext.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <thread>
+#include <vector>
 
 namespace {
 
@@ -304,6 +309,37 @@ TEST_F(endings, device_whose_descriptors_are_gone_can_be_closed)
         fresh.qp.post(fresh.qp.send_inline(1, fresh.ah, fresh.qp.qpn, "again"));
         const auto done = fresh.scq.wait();
         return done && done->status == 0 ? 0 : 2;
+    });
+    EXPECT_EQ(reap_in_time(other), 0);
+}
+
+/// All that is left to us of a number that the program took over is to leave it alone: no word of ours goes there, and nobody closes it, in a
+/// forked child neither.
+TEST_F(endings, files_of_the_program_on_numbers_of_ours_are_left_alone)
+{
+    child other([&](pipe_end) {
+        auto *e = new endpoint();
+        if (!until([] { return helper_sleeps(); }))
+            return 1;
+        const int        file = memfd_create("program", MFD_CLOEXEC);
+        std::vector<int> taken;
+        for (int fd = 3; fd < 1024; ++fd)
+            if (softefa::fabric::fd_is_private(fd) && dup3(file, fd, O_CLOEXEC) == fd)
+                taken.push_back(fd);
+        const auto untouched = [&] {
+            return !taken.empty() && lseek(file, 0, SEEK_END) == 0 && std::all_of(taken.begin(), taken.end(), [](int fd) { return fcntl(fd, F_GETFD) >= 0; });
+        };
+        const pid_t pid = fork();
+        if (pid == 0) { // as the library's handlers do it
+            softefa::fabric::private_fds_forked();
+            process_forked();
+            _exit(untouched() ? 0 : 2);
+        }
+        int status = -1;
+        if (waitpid(pid, &status, 0) != pid || status != 0)
+            return 2;
+        delete e;
+        return untouched() ? 0 : 3;
     });
     EXPECT_EQ(reap_in_time(other), 0);
 }
