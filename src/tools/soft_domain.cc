@@ -293,7 +293,7 @@ std::string domain_refusal(const softefa::settings &wish)
                 break; // a setting that one side does not have, or another language
             }
             return printable(our_line, our_length) + " refused: the processes that already run in domain " + wish.domain + " have " +
-                   printable(their_line, their_length) + "; 'softefa status' names them, --domain NAME to be apart";
+                   printable(their_line, their_length) + "; 'softefa status --domain " + wish.domain + "' names them, --domain NAME to be apart";
         }
         their_line += their_length + (their_line[their_length] == '\n');
         our_line += our_length + (our_line[our_length] == '\n');

@@ -2,12 +2,15 @@
 #include "tools/soft_holders.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdlib>
 #include <dirent.h>
 #include <fcntl.h>
 #include <fstream>
 #include <memory>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 namespace tools {
@@ -21,13 +24,20 @@ struct close_listing {
 };
 using listing = std::unique_ptr<DIR, close_listing>;
 
+/// Of what is cached: asked for more, a file on a mount that does not answer would hold us up for ever.
+bool same_file(int folder_fd, const char *name, const struct stat &wanted)
+{
+    struct statx st;
+    return statx(folder_fd, name, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_INO, &st) == 0 && st.stx_ino == wanted.st_ino &&
+           makedev(st.stx_dev_major, st.stx_dev_minor) == wanted.st_dev;
+}
+
 bool has_open(const std::string &process_folder, const struct stat &wanted)
 {
     const std::string folder = process_folder + "/fd";
     const listing     all(opendir(folder.c_str()));
     while (const struct dirent *entry = all ? readdir(all.get()) : nullptr) {
-        struct stat st;
-        if (fstatat(dirfd(all.get()), entry->d_name, &st, 0) == 0 && st.st_dev == wanted.st_dev && st.st_ino == wanted.st_ino) {
+        if (same_file(dirfd(all.get()), entry->d_name, wanted)) {
             return true;
         }
     }
@@ -51,6 +61,20 @@ bool publishes(const soft_domain &domain, int pid)
 }
 
 } // namespace
+
+bool domain_is_held(const soft_domain &domain)
+{
+    std::string unused;
+    const int   folder_fd = domain_open(domain.folder, &unused);
+    const int   fd        = folder_fd >= 0 ? openat(folder_fd, "domain", O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK) : -1;
+    const bool  held      = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    for (const int each : {fd, folder_fd}) {
+        if (each >= 0) {
+            close(each);
+        }
+    }
+    return held;
+}
 
 std::vector<domain_holder> domain_holders(const soft_domain &domain)
 {

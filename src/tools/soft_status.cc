@@ -295,7 +295,7 @@ std::string status_text(const soft_domain &now, const soft_domain *before, doubl
         add(&text, "  process %d kept what it had recorded when something failed: 'softefa dump %d'; 'softefa clean' removes it\n", pid, pid);
     }
     if (count == 0) {
-        for (const auto &[pid, program] : domain_holders(now)) {
+        for (const auto &[pid, program] : domain_is_held(now) ? domain_holders(now) : std::vector<domain_holder>()) {
             add(&text, "  process %d (%s) has no device open, and keeps the domain: it was forked by one that had, or is about to open one\n", pid,
                 program.c_str());
         }
@@ -372,7 +372,7 @@ int soft_status(const soft_options &options)
                 return exit_refused;
             }
             count += living(domains[i]);
-            if (options.all && !options.json && domains[i].processes.empty() && domains[i].failures.empty()) {
+            if (options.all && !options.json && domains[i].processes.empty() && domains[i].failures.empty() && !domain_is_held(domains[i])) {
                 ++empty; // folders stay when their last process ends well; a hundred of them would drown the living
                 continue;
             }

@@ -6,7 +6,7 @@
  * Waiting is bounded: a process that is stopped while it holds the lock exclusively must not hang others.
  *
  * A refusal is of one look (REG-4). A program that lists devices again is asked again, whatever refused it: descriptors, room, another profile
- * may be gone. The device's nodes are no reason to try: nobody heard of them, and each try may wait for seconds. Rejected: pthread_once, which
+ * may be gone. After a refusal the device's nodes alone are no reason to try: nobody heard of them, and each try may wait for seconds. Rejected: pthread_once, which
  * made the first refusal the last word. The lock between threads names its holder in one step, so that a signal handler finds out that
  * it interrupted a look of its own thread; a mutex would name it a moment later, and thread-local storage is the program's to spend.
  */
@@ -218,7 +218,7 @@ struct joined_domain {
 };
 joined_domain         joined; ///< of whoever is `looker`
 std::atomic<pid_t>    looker{0}; ///< the thread that looks; 0: none
-std::atomic<unsigned> looks_ended{0};
+std::atomic<unsigned> tries_ended{0};
 pthread_once_t        fork_once = PTHREAD_ONCE_INIT;
 
 /// The lock is of the open file, which a child shares; only its number is not marked there. A thread that was looking is not there, either.
@@ -251,7 +251,6 @@ turn begin_look()
 
 void end_look()
 {
-    looks_ended.fetch_add(1, std::memory_order_relaxed);
     looker.store(0, std::memory_order_release);
 }
 
@@ -286,7 +285,11 @@ bool join_again()
     const char *error = nullptr;
     const auto *s     = settings_get(&error);
     int         fd    = -1;
-    fabric::fd_forget_private(joined.lock_fd); // whatever has that number now is not ours
+    if (fabric::fd_is_private(joined.lock_fd)) {
+        fabric::fd_close_private(joined.lock_fd); // of a folder that was removed by hand
+    } else {
+        fabric::fd_forget_private(joined.lock_fd); // whatever has that number now is not ours
+    }
     joined.lock_fd = -1;
     if (s == nullptr) { // stays: the environment is read once
         snprintf(joined.error, sizeof(joined.error), "%s", error);
@@ -303,9 +306,9 @@ bool join_again()
 }
 
 /// Whether the last refusal answers this look. What another thread heard while this one waited for it is as good as an answer of its own.
-bool answered_already(look reason, unsigned looks_before)
+bool answered_already(look reason, unsigned tries_before)
 {
-    const bool waited = looks_ended.load(std::memory_order_relaxed) != looks_before;
+    const bool waited = tries_ended.load(std::memory_order_relaxed) != tries_before;
     return joined.refused && (waited || (reason == look::node && !joined.ever));
 }
 
@@ -382,14 +385,15 @@ bool registry_enter(const settings &values, int *lock_fd_p, char *error, std::si
 bool registry_join(look reason) noexcept
 {
     const int      saved_errno  = errno;
-    const unsigned looks_before = looks_ended.load(std::memory_order_relaxed);
+    const unsigned tries_before = tries_ended.load(std::memory_order_relaxed);
     char           line[line_size] = "";
     bool           ok = false;
     pthread_once(&fork_once, watch_forks);
     if (begin_look() == turn::ours) {
         ok = still_member();
-        if (!ok && !answered_already(reason, looks_before)) {
+        if (!ok && !answered_already(reason, tries_before)) {
             ok = join_again();
+            tries_ended.fetch_add(1, std::memory_order_relaxed); // before the lock is let go
             if (!ok && strcmp(joined.told, joined.error) != 0) {
                 memcpy(joined.told, joined.error, sizeof(joined.told));
                 memcpy(line, joined.error, sizeof(line));

@@ -23,8 +23,8 @@ constexpr const char *sysfs_link_name = "softefa-sysfs";
 /// Why somebody looks: the list of devices, or the node of one.
 enum class look { list, node };
 
-/// Joins the domain, and again if the membership got lost or was refused; a node alone does not ask again. False: not a member; each new reason
-/// is told to the user, once. False, too, from a signal handler in the middle of a look of the same thread.
+/// Joins the domain, and again if the membership got lost or was refused; a node alone does not ask again. False: not a member; a reason
+/// is told to the user when it is not the one told last. False, too, from a signal handler in the middle of a look of the same thread.
 bool registry_join(look reason) noexcept;
 
 /// The work of registry_join, for a given choice: *lock_fd_p stays open as the membership. False: `error` has the line.

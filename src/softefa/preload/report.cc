@@ -1,4 +1,5 @@
-/* See report.h. One write(2) a line, so that lines of several processes do not mix. */
+/* See report.h. One write(2) a line, so that lines of several processes do not mix. Where standard error is a pipe that nobody reads, a line is
+ * waited for no longer than a second, and lost: the process goes on. */
 #include "softefa/preload/report.h"
 
 #include "softefa/settings.h"
@@ -7,6 +8,9 @@
 #include <cerrno>
 #include <cstdarg>
 #include <cstdio>
+#include <ctime>
+#include <poll.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 namespace softefa::preload {
@@ -25,7 +29,11 @@ void report(severity level, const char *format, ...) noexcept
         va_end(arguments);
         length         = std::min(length, static_cast<int>(sizeof(line)) - 2);
         line[length++] = '\n';
-        (void)!write(STDERR_FILENO, line, static_cast<std::size_t>(length));
+        pollfd   room{STDERR_FILENO, POLLOUT, 0};
+        timespec limit{1, 0};
+        if (syscall(SYS_ppoll, &room, 1, &limit, nullptr, 0ul) != 0) { // not the function: that one is a cancellation point
+            (void)!syscall(SYS_write, STDERR_FILENO, line, static_cast<std::size_t>(length));
+        }
     }
     errno = saved_errno;
 }
