@@ -185,7 +185,9 @@ def commands(case, tools, count, port, cores):
                            "-s", str(case.size), "-n", str(count), "-w", str(max(10, min(10000, count // 10)))]
         if case.layout:
             srd = case.series == "srd"
-            client += ["-x", tools.transport if srd else case.series, "-d", tools.uct_device if srd else "memory", "-D", case.layout]
+            where = ["-x", tools.transport if srd else case.series, "-d", tools.uct_device if srd else "memory"]
+            server += where  # UCX 1.18 does not tell its server
+            client += [*where, "-D", case.layout]
         return server, client
     # SRD needs the GID index: its address handles have no other form. ucx_perftest pins itself, perftest does not.
     both = loader + [case.program, "-F", "-c", "SRD", "-x", "0", "-s", str(case.size), "-n", str(count), "-p", str(port)]
