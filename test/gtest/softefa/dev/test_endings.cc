@@ -140,17 +140,24 @@ bool slow_sink(unsigned, const device_counters &) noexcept
     return true;
 }
 
+/// For a child: its helper thread is in slow_sink, for ever. Null: it did not come there.
+endpoint *endpoint_with_a_helper_held_up()
+{
+    __fpurge(stdout);
+    publish_to(slow_sink);
+    auto *e = new endpoint();
+    e->qp.post(e->qp.send_inline(1, e->ah, 0xfff0, "counted"));
+    return until([&] { e->scq.poll(); return sink_entered.load(); }) ? e : nullptr;
+}
+
 /// FAB-2
 TEST_F(endings, exit_does_not_wait_for_a_helper_that_is_held_up)
 {
     wanted.snapshot_ns = base::ms(1);
     use();
     child other([&](pipe_end) {
-        __fpurge(stdout);
-        publish_to(slow_sink);
-        static endpoint *e = new endpoint();
-        e->qp.post(e->qp.send_inline(1, e->ah, 0xfff0, "counted"));
-        if (!until([&] { e->scq.poll(); return sink_entered.load(); }))
+        static endpoint *const e = endpoint_with_a_helper_held_up();
+        if (e == nullptr)
             return 1;
         std::exit(0);
     });
@@ -164,11 +171,8 @@ TEST_F(endings, exit_beside_a_close_that_is_held_up_ends)
     wanted.snapshot_ns = base::ms(1);
     use();
     child other([&](pipe_end) {
-        __fpurge(stdout);
-        publish_to(slow_sink);
-        static endpoint *e = new endpoint();
-        e->qp.post(e->qp.send_inline(1, e->ah, 0xfff0, "counted"));
-        if (!until([&] { e->scq.poll(); return sink_entered.load(); }))
+        static endpoint *const e = endpoint_with_a_helper_held_up();
+        if (e == nullptr)
             return 1;
         static std::atomic<bool> closing = false;
         std::thread([] {
