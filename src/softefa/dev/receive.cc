@@ -244,6 +244,11 @@ efa_status receive_immediate(qp &q, const wire::header &h) noexcept
         return efa_status::rnr;
     }
     q.rq_consumed = static_cast<std::uint16_t>(q.rq_consumed + wr.descriptors);
+    if (!wr.well_formed) { // no byte would go there, but the program has an error in its queue
+        ++n.drop_recv_malformed;
+        recv_complete(q, h, efa_status::qp_internal, wr.req_id, 0, wqe::op_rdma_write, false);
+        return efa_status::remote_abort;
+    }
     recv_complete(q, h, efa_status::ok, wr.req_id, h.length, wqe::op_rdma_write, false);
     return efa_status::ok;
 }

@@ -147,6 +147,13 @@ const row rows[] = {
          b.to.qp.post_recv(2, {b.to.slice(64, 64)});
          b.send(b.from, b.to.qp.qpn);
      }},
+    {"immediate for a receive that never ends", "completion_errors+2 write_errors+1 drop_recv_malformed+1",
+     [](bench &b) {
+         b.to.qp.post_recv(1, {b.to.slice(0, 64)}, false);
+         b.to.qp.rq[15] &= 0x7f;
+         b.to.qp.post_recv(2, {b.to.slice(64, 64)});
+         b.from.qp.post(queue_pair::with_imm(b.from.qp.rdma(write_op, 1, b.from.ah, b.to.qp.qpn, b.from.slice(0, 8), b.there, b.to.rkey), 5));
+     }},
     {"write with an unknown key", "completion_errors+1 write_errors+1 drop_rkey+1",
      [](bench &b) { b.rdma(write_op, 64, b.to.qp.qpn, b.there, b.to.rkey ^ (1u << 19)); }},
     {"read behind the end", "completion_errors+1 read_errors+1 drop_rkey+1",
