@@ -1,22 +1,12 @@
 /* A ping-pong over shared memory between two processes: what two cores of this machine can do at all.
  *
- * Owns: nothing but its own mapping and its one child. It is the yardstick for Soft EFA's one-way latency, so it does
- * what every message passing must do and no more: copy the message in, publish a sequence number, see it on the other
- * core, copy the message out.
+ * Owns: nothing but its own mapping and its one child. It is the yardstick for Soft EFA's one-way latency; what it does for a message is in
+ * raw_pingpong.h, and both sides check each message (RAW-1).
  *
- * Each direction has a slot with a single writer. The sequence number is the commit word and shares its cache line with
- * the first 56 bytes of the payload, so that a short message costs one line transfer. A slot is free again when the
- * answer has arrived.
- *
- *   SHM-1  Both sides check the first 8 bytes of every message against its sequence number: a figure from a run that
- *          carried wrong bytes is never printed.
- *   SHM-2  Both processes end by themselves: SIGALRM's default action ends each, and the child dies with its parent.
+ *   SHM-1  Both processes end by themselves: SIGALRM's default action ends each, and the child dies with its parent.
  */
-#include "program.h"
+#include "raw_pingpong.h"
 
-#include <atomic>
-#include <cstring>
-#include <sys/mman.h>
 #include <sys/wait.h>
 
 namespace {
@@ -32,35 +22,7 @@ struct settings {
     unsigned      seconds = 60;        // after which both processes are ended
 };
 
-/// One direction. Written by its sender only.
-struct slot {
-    alignas(64) std::atomic<std::uint64_t> seq; ///< number of the last message published; 0 = none yet
-    unsigned char payload[];
-};
-
-static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
-
-std::size_t slot_size(std::size_t payload_size)
-{
-    return (sizeof(std::uint64_t) + payload_size + 4095) / 4096 * 4096;
-}
-
-void slot_send(slot *out, std::uint64_t seq, unsigned char *buffer, std::size_t size)
-{
-    std::memcpy(buffer, &seq, sizeof(seq));
-    std::memcpy(out->payload, buffer, size);
-    out->seq.store(seq, std::memory_order_release);
-}
-
-/// True if the message is the one expected (SHM-1).
-bool slot_receive(const slot *in, std::uint64_t seq, unsigned char *buffer, std::size_t size)
-{
-    while (in->seq.load(std::memory_order_acquire) != seq) {
-        program::relax();
-    }
-    std::memcpy(buffer, in->payload, size);
-    return std::memcmp(buffer, &seq, sizeof(seq)) == 0;
-}
+using raw::slot, raw::slot_receive, raw::slot_send;
 
 /// Echoes `total` messages. Returns the process' exit code.
 int serve(const settings &wish, slot *in, slot *out, std::uint64_t total)
@@ -137,14 +99,11 @@ int main(int argc, char **argv)
         return usage(argv[optind]);
     }
 
-    const std::size_t stride = slot_size(wish.size);
-    void *memory = mmap(nullptr, 2 * stride, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED) {
+    raw::slots slots;
+    if (!raw::slots_map(wish.size, &slots)) {
         std::perror("shm_pingpong: mmap");
         return 1;
     }
-    auto *there = static_cast<slot *>(memory);
-    auto *back  = reinterpret_cast<slot *>(static_cast<unsigned char *>(memory) + stride);
     const std::uint64_t warmup = wish.count / 10 + 10;
     const std::uint64_t total  = warmup + wish.count;
 
@@ -164,9 +123,9 @@ int main(int argc, char **argv)
         (void)program::pin(wish.core[1]);
     }
     if (child == 0) {
-        _exit(program::child_of(parent) ? serve(wish, there, back, total) : 4);
+        _exit(program::child_of(parent) ? serve(wish, slots.there, slots.back, total) : 4);
     }
-    const double seconds = drive(wish, there, back, warmup, total);
+    const double seconds = drive(wish, slots.there, slots.back, warmup, total);
     if (seconds < 0.0) {
         kill(child, SIGKILL);
     }

@@ -2,7 +2,7 @@
 
 Owns: what is compared with what, and the limits. Refuses to know: how figures were measured and how a table looks.
 
-A figure is the median over the passes of a ratio, difference or value taken in each pass. What was not measured on both sides has no verdict but
+A figure is the median over the passes of a ratio, difference or value taken in each pass, by us or by a program that measured both sides in turns. What was not measured on both sides has no verdict but
 'not measured'; a row without a limit is there to be read.
 """
 
@@ -18,9 +18,9 @@ class Bound:
     key: str
     what: str
     left: tuple             # series, metric, size, test
-    right: tuple            # the same; None = the figure itself
+    right: tuple            # the same; None = the figure itself, or a ratio that the program took
     operation: str          # ratio, difference or value
-    field: str              # of a pass: us, mib_s or msg_s
+    field: str              # of a pass: us, mib_s, msg_s or ratio
     limit: float            # None = no bound
     maximum: bool = True    # the limit is the most; else the least
     aim: float = None       # the design's own, tighter
@@ -63,6 +63,7 @@ def _one_sided(metric, verb, uct_test, ucp_test):
 
 SOFTEFA = (
     _ratio("pingpong", "SEND ping-pong 8 B (ib_send_lat) / raw shared memory", _SEND_LAT, _SHM, "us", 6.0),
+    _ratio("pingpong turns", "SEND ping-pong 8 B, verbs / raw shared memory, in turns", ("verbs", "in turns", 8, "pingpong"), None, "ratio", 6.0),
     _ratio("stream", "SEND stream 8 KiB (ib_send_bw) / two-copy pipeline", ("verbs", "bandwidth", 8192, "ib_send_bw"),
            ("shm", "bandwidth", 8192, "copy_stream"), "mib_s", 0.5, False),
     *_one_sided("get", "read", "get", "ucp_get"),
@@ -81,7 +82,7 @@ def _summary(entries, bound):
         series, metric, size, test = which
         return campaign.find(entries, series, metric, size, test)
 
-    if bound.operation == "value":
+    if bound.right is None:
         entry = side(bound.left)
         return campaign.spread(campaign.values(entry, bound.field)) if entry else None
     act = (lambda a, b: a / b) if bound.operation == "ratio" else (lambda a, b: a - b)

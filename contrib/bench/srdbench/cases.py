@@ -79,7 +79,7 @@ def iterations(case, us, target_s):
     """How many messages take about target_s; a round trip of a latency test is two of them."""
     if case.metric == "idle":
         return IDLE_MS
-    per_iteration = us * (2.0 if case.metric == "latency" else 1.0)
+    per_iteration = us * (2.0 if case.metric in ("latency", "in turns") else 1.0)
     if case.metric == "wake":
         per_iteration += WAKE_GAP_US
     wanted = int(target_s * 1e6 / max(per_iteration, 0.001))
@@ -123,6 +123,7 @@ def softefa_cases():
     mib = 1 << 20
     return [Case("verbs", "latency", "ib_send_lat", 8, "ib_send_lat"),
             Case("shm", "latency", "shm_pingpong", 8, "shm_pingpong"),
+            Case("verbs", "in turns", "pingpong", 8, "verbs_probe"),
             Case("verbs", "bandwidth", "ib_send_bw", 8192, "ib_send_bw"),
             Case("shm", "bandwidth", "copy_stream", 8192, "shm_reference"),
             Case("verbs", "get", "read", mib, "verbs_probe"),

@@ -10,6 +10,7 @@ Every parser returns the same fields, so that reports never ask which program a 
     mib_s       MiB per second, None for a latency test of a program that does not say
     msg_s       messages per second
     median_us   the program's own median, None if it has none
+Programs of our own that measure in turns with raw shared memory have two more: raw_us, and ratio, the median of both by turn.
 A parser that finds no result raises ParseError: a missing figure is never a zero.
 """
 
@@ -113,12 +114,13 @@ def probe(text):
                 found = json.loads(line)
                 us, size, iterations = float(found["us"]), int(found["size"]), int(found["iterations"])
                 idle = found["test"] == "idle"
+                turns = {key: float(found[key]) for key in ("raw_us", "ratio")} if found["test"] == "pingpong" else {}
             except (ValueError, KeyError, TypeError) as err:
                 raise ParseError("our own program: %s" % err) from err
-            if us < 0.0 or (us == 0.0 and not idle):
+            if us < 0.0 or (us == 0.0 and not idle) or any(value <= 0.0 for value in turns.values()):
                 raise ParseError("our own program reports a time of zero")
             return {"size": size, "iterations": iterations, "us": us, "mib_s": size / us * 1e6 / MIB if us else None,
-                    "msg_s": 1e6 / us if us else None, "median_us": None}
+                    "msg_s": 1e6 / us if us else None, "median_us": None, **turns}
     raise ParseError("no result line of our own program")
 
 

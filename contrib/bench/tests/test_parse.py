@@ -112,6 +112,16 @@ class OwnPrograms(unittest.TestCase):
             with self.assertRaises(parse.ParseError):
                 parse.probe(text)
 
+    def test_turns_have_both_times_and_their_ratio(self):
+        line = '{"test": "pingpong", "size": 8, "iterations": 1000, "us": 0.24, "raw_us": %s, "ratio": %s, "ratio_p10": 4.1, "ratio_p90": 5.2}'
+        found = parse.probe(line % (0.05, 4.8))
+        self.assertEqual((found["us"], found["raw_us"], found["ratio"]), (0.24, 0.05, 4.8))
+        for bad in ((0, 4.8), (0.05, 0), (0.05, '"x"')):
+            with self.assertRaises(parse.ParseError):
+                parse.probe(line % bad)
+        with self.assertRaises(parse.ParseError):
+            parse.probe('{"test": "pingpong", "size": 8, "iterations": 1000, "us": 0.24}')
+
     def test_refused_write_is_not_possible(self):
         self.assertIn("RDMA write", parse.not_possible("verbs_probe: not possible: this rdma-core, or the device, has no RDMA write\n"))
 

@@ -126,7 +126,7 @@ class SoftefaVerdicts(unittest.TestCase):
     """The other preset with bounds: sizes differ, a side may be absent, a value may be zero."""
 
     def entries(self, **change):
-        times = {"ib_send_lat": 0.25, "shm_pingpong": 0.05, "ib_send_bw": 1.0, "copy_stream": 0.6, "read": 100.0, "write": 100.0,
+        times = {"ib_send_lat": 0.25, "shm_pingpong": 0.05, "pingpong": 0.24, "ib_send_bw": 1.0, "copy_stream": 0.6, "read": 100.0, "write": 100.0,
                  "get": 95.0, "put_bw": 95.0, "ucp_get": 95.0, "ucp_put_bw": 95.0,
                  "sleeping_read": 30.0, "futex_reply": 20.0, "poll": 0.05, "turn": 0.5, "idle": 0.0}
         times.update(change)
@@ -134,6 +134,9 @@ class SoftefaVerdicts(unittest.TestCase):
         for case in cases.softefa_cases():
             us = times[case.test]
             found.append(entry(case, [us or None] * 3))
+            if case.metric == "in turns":
+                for figures in found[-1]["passes"]:
+                    figures.update(raw_us=0.05, ratio=us / 0.05)
             if us == 0.0:
                 found[-1]["passes"] = [{"us": 0.0, "mib_s": None, "msg_s": None}] * 3
         return found
@@ -145,7 +148,7 @@ class SoftefaVerdicts(unittest.TestCase):
         self.assertEqual(set(self.words().values()), {"met", "no bound"})
 
     def test_each_bound_can_be_missed(self):
-        for change, keys in (({"ib_send_lat": 0.31}, ["pingpong"]), ({"ib_send_bw": 1.3}, ["stream"]),
+        for change, keys in (({"ib_send_lat": 0.31}, ["pingpong"]), ({"pingpong": 0.31}, ["pingpong turns"]), ({"ib_send_bw": 1.3}, ["stream"]),
                              ({"read": 110.0}, rivals("read")), ({"write": 110.0}, rivals("write")),
                              ({"sleeping_read": 41.0}, ["sleeping"]), ({"idle": 1.0}, ["idle"])):
             self.assertEqual([key for key, word in self.words(**change).items() if word == "not met"], keys)
@@ -158,7 +161,10 @@ class SoftefaVerdicts(unittest.TestCase):
     def test_report_is_printed_with_a_figure_of_zero(self):
         sample = result(self.entries(), "softefa")
         sample["verdicts"] = bounds.verdicts(sample["cases"], "softefa")
-        self.assertIn("<= 0 us", report.text(sample))
+        text = report.text(sample)
+        self.assertIn("<= 0 us", text)
+        self.assertRegex(text, r"in turns +4\.80 +<= 6x +met")
+        self.assertRegex(text, r"its turns of raw shm +0\.05")
         self.assertIn("| RDMA read 1 MiB, verbs / UCX posix |", report.markdown(sample))
 
 
