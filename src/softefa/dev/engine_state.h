@@ -1,8 +1,9 @@
 /* The engine's own state and the calls between its parts.
  *
  * Owns: the one engine of the process: its lock, the peers it is connected to, its lists of waiting work. Parts: engine.cc (lock and entry
- * points), pass.cc (one pass, and the poll), fetch.cc (send queues to ops), requester.cc (ops to records, answers to completions), responder.cc
- * (records that arrive), receive.cc (posted receives), rdma_service.cc (reads and writes of peers), completion.cc (CQ entries and events).
+ * points), pass.cc (one pass, and the poll), fetch.cc (send queues to ops), requester.cc (ops to their peers, answers to completions),
+ * rdma_request.cc (reads and writes of our own), responder.cc (records that arrive), receive.cc (posted receives), rdma_service.cc (reads and writes
+ * of peers), completion.cc (CQ entries and events).
  * Everything here needs the engine lock unless it says otherwise.
  *
  * The lock is only ever tried by the application's threads: whoever fails leaves a mark and the holder looks again before it lets go
@@ -222,10 +223,10 @@ bool requester_fetch(qp &q) noexcept;              ///< doorbell to operations; 
 void requester_submit(op &o) noexcept;             ///< to its peer, or to a list
 void requester_end(op &o, wire::efa_status status) noexcept; ///< completes it; a datagram always with success
 void requester_ack(link &l, const wire::ack &a) noexcept;
-/// Where the bytes of a read are.
-void requester_read_grant(link &l, const wire::header &h, const std::uint8_t *payload) noexcept;
-void requester_read_data(link &l, const wire::header &h, const std::uint8_t *payload) noexcept;
 bool requester_link_work(link &l) noexcept;        ///< waiting work of a link; true if anything moved
+// --- rdma_request.cc
+void requester_read_grant(link &l, const wire::header &h, const std::uint8_t *payload) noexcept; ///< where the bytes of a read are
+void requester_read_data(link &l, const wire::header &h, const std::uint8_t *payload) noexcept;
 // --- held.cc
 void requester_submit_rudely(op &o) noexcept;      ///< the same where trouble or a slow wire was asked for
 bool requester_hold_completion(op &o) noexcept;    ///< the modelled way back; true: the op completes later

@@ -1,20 +1,19 @@
-/* The requester's far half: from an op to records, and from answers to completions.
+/* The requester's far half: where an op goes, and what an answer means.
  *
- * Owns: what is sent to which peer and when again, and the end of each operation. The caller's own WQE names the local memory, so plain copies
- * are right here; a program that unmaps it under its own work is wrong.
+ * Owns: the way of an op to its peer, or to the list where it waits, all that sends need of it, and the end of each operation. The caller's own WQE
+ * names the local memory, so plain copies are right here; a program that unmaps it under its own work is wrong.
+ * Refuses to know the records of reads and writes, and the bytes that come back for them (rdma_request.cc).
  *
  * The op stays until its final answer, because an RNR asks for the message again. Local keys are checked at every try: a deregistered
  * buffer ends the work, it is not read.
  *
  *   REQ-2  an answer is believed only if it comes over the link that the op went to, and names its generation.
  */
-#include "softefa/dev/copy.h"
-#include "softefa/dev/fabric_client.h"
-#include "softefa/dev/kept.h"
-#include "softefa/dev/op_life.h"
-#include "softefa/dev/single_copy.h"
+#include "softefa/dev/requester.h"
 
 #include "base/clock.h"
+#include "softefa/dev/copy.h"
+#include "softefa/dev/op_life.h"
 
 #include <utility>
 
@@ -24,9 +23,7 @@ using wire::efa_status;
 
 namespace {
 
-enum class sent : std::uint8_t { yes, blocked, ended }; ///< ended: it is where it belongs, or completed
-
-/// Publishes a record of the operation; `more_flags` beside its own.
+/// requester_commit(), without a call for a send.
 [[gnu::always_inline]] inline void commit_here(const op &o, link &l, wire::pdu_kind kind, std::uint32_t payload, std::uint8_t more_flags) noexcept
 {
     const qp &q = *o.owner;
@@ -46,16 +43,21 @@ enum class sent : std::uint8_t { yes, blocked, ended }; ///< ended: it is where 
         h.length       = o.total;
     });
 }
-[[gnu::noinline]] void commit_of(const op &o, link &l, wire::pdu_kind kind, std::uint32_t payload, std::uint8_t more_flags = 0) noexcept
+
+} // namespace
+
+[[gnu::noinline]] void requester_commit(const op &o, link &l, wire::pdu_kind kind, std::uint32_t payload, std::uint8_t more_flags) noexcept
 {
     commit_here(o, l, kind, payload, more_flags);
 }
 
-[[gnu::noinline]] sent end_by_key(op &o) noexcept
+[[gnu::noinline]] sent requester_end_by_key(op &o) noexcept
 {
     op_complete(o, efa_status::invalid_lkey);
     return sent::ended;
 }
+
+namespace {
 
 /// The message's bytes are in the ring.
 [[gnu::always_inline]] inline sent commit_send(op &o, link &l) noexcept
@@ -86,7 +88,7 @@ enum class sent : std::uint8_t { yes, blocked, ended }; ///< ended: it is where 
             continue;
         from[i] = mr_translate(o.sges[i].lkey, lkey_mask, o.owner->domain, o.sges[i].address, o.sges[i].length, 0);
         if (from[i] == nullptr)
-            return end_by_key(o);
+            return requester_end_by_key(o);
     }
     std::uint8_t *room = l.channel->tx.reserve(o.total);
     if (room == nullptr)
@@ -108,7 +110,7 @@ enum class sent : std::uint8_t { yes, blocked, ended }; ///< ended: it is where 
     if (!o.is_inline && size != 0) {
         from = mr_translate(o.sges[0].lkey, lkey_mask, o.owner->domain, o.sges[0].address, size, 0);
         if (from == nullptr) [[unlikely]]
-            return end_by_key(o);
+            return requester_end_by_key(o);
     }
     std::uint8_t *room = l.channel->tx.reserve(size);
     if (room == nullptr) [[unlikely]]
@@ -117,103 +119,19 @@ enum class sent : std::uint8_t { yes, blocked, ended }; ///< ended: it is where 
     return commit_send(o, l);
 }
 
-sent transmit_read(op &o, link &l) noexcept
-{
-    if (o.total != 0 && mr_translate(o.sges[0].lkey, lkey_mask, o.owner->domain, o.sges[0].address, o.total, access_local_write) == nullptr) {
-        op_complete(o, efa_status::invalid_lkey);
-        return sent::ended;
-    }
-    if (o.total >= engine().single_copy_min && l.reader.on && kept_use(l, o)) {
-        if (o.list != nullptr)
-            o.list->remove(o);
-        o.state = op_state::granted;
-        l.granted.push(o);
-        return sent::ended; // there is nothing to send
-    }
-    if (l.reads_out >= limits::reads_per_link || l.channel->tx.reserve(0) == nullptr)
-        return sent::blocked;
-    const bool by_address = !o.by_ring && o.total >= engine().single_copy_min && l.reader.on;
-    commit_of(o, l, wire::pdu_kind::read_req, 0, by_address ? wire::flag_by_address : o.by_ring ? wire::flag_repeated : 0);
-    o.sent_to = l.channel->tx.head();
-    ++l.reads_out;
-    return sent::yes;
-}
-
-/// A part of a write that the target copies by itself. Like one record of a write in every other respect.
-sent transmit_window(op &o, link &l, std::uint32_t left, bool *moved_p) noexcept
-{
-    const std::uint32_t size = left < limits::single_copy_max ? left : limits::single_copy_max;
-    const std::uint8_t *from = mr_translate(o.sges[0].lkey, lkey_mask, o.owner->domain, o.sges[0].address + o.progress, size, 0);
-    if (from == nullptr) {
-        op_complete(o, efa_status::invalid_lkey);
-        return sent::ended;
-    }
-    std::uint8_t *room = l.channel->tx.reserve(sizeof(wire::window));
-    if (room == nullptr)
-        return sent::blocked;
-    const wire::window w = window_open(l, *objects().mrs.at(o.sges[0].lkey & (limits::mrs - 1)), from, size);
-    std::memcpy(room, &w, sizeof(w));
-    o.lent           = true;
-    o.source_slot    = w.slot;
-    const bool  last = size == left;
-    commit_of(o, l, wire::pdu_kind::write, sizeof(w),
-              static_cast<std::uint8_t>(wire::flag_by_address | (o.progress == 0 ? wire::flag_first : 0) | (last ? wire::flag_last : 0)));
-    device_counters &n = counters_of(o.owner->device);
-    count_window(n.tx_packets, n.tx_packet_bytes, size);
-    o.sent_to = l.channel->tx.head();
-    o.progress += size;
-    *moved_p = true;
-    SOFTEFA_POINT(window_lent);
-    return last ? sent::yes : sent::blocked;
-}
-
-/// One record of a write. `yes`: it was the last one; `blocked`: there is more, or no room.
-sent transmit_write(op &o, link &l, bool *moved_p) noexcept
-{
-    const std::uint32_t left  = o.total - static_cast<std::uint32_t>(o.progress);
-    if (o.total >= engine().single_copy_min && left != 0 && !o.by_ring && !o.is_inline && peer_copies(l))
-        return transmit_window(o, l, left, moved_p);
-    const std::uint32_t chunk = left < limits::chunk_size ? left : limits::chunk_size;
-    const std::uint8_t *from  = o.inline_bytes;
-    if (!o.is_inline && chunk != 0) {
-        from = mr_translate(o.sges[0].lkey, lkey_mask, o.owner->domain, o.sges[0].address + o.progress, chunk, 0);
-        if (from == nullptr) {
-            op_complete(o, efa_status::invalid_lkey);
-            return sent::ended;
-        }
-    }
-    std::uint8_t *room = l.channel->tx.reserve(chunk);
-    if (room == nullptr)
-        return sent::blocked;
-    if (o.by_ring && !o.is_inline) {
-        if (!copy_from_application(l.channel->own.fd, l.channel->tx.file_offset(room), from, chunk)) {
-            op_complete(o, efa_status::invalid_lkey);
-            return sent::ended;
-        }
-    } else if (chunk != 0) {
-        std::memcpy(room, from, chunk);
-    }
-    // After an RNR only the immediate is repeated: an empty record that is first and last.
-    const bool first = o.progress == 0 || left == 0, last = chunk == left;
-    commit_of(o, l, wire::pdu_kind::write, chunk, static_cast<std::uint8_t>((first ? wire::flag_first : 0) | (last ? wire::flag_last : 0)));
-    o.sent_to = l.channel->tx.head();
-    o.progress += chunk;
-    *moved_p = true;
-    return chunk == left ? sent::yes : sent::blocked;
-}
-
 /// First try, or one after a wait.
 [[gnu::noinline]] sent transmit(op &o, link &l) noexcept
 {
     bool moved = false;
     switch (o.kind) {
     case op_kind::send: return transmit_send(o, l);
-    case op_kind::read: return transmit_read(o, l);
-    case op_kind::write: return transmit_write(o, l, &moved);
+    case op_kind::read: return rdma_send_read(o, l);
+    case op_kind::write: return rdma_send_write(o, l, &moved);
     }
     return sent::ended;
 }
 
+/// Where it waits if it cannot be sent at once.
 inline op_list &waiting_list(const op &o, link &l) noexcept
 {
     if (o.kind == op_kind::read)
@@ -264,65 +182,12 @@ void route_forget(const link &l, unsigned device, std::uint16_t qpn) noexcept
     ++engine().counters[0].drop_stale;
 }
 
-/// Once more, with two copies: whatever stood in the way of one is found there by the side that it concerns.
-void again_by_ring(op &o) noexcept
-{
-    if (o.list != nullptr)
-        o.list->remove(o);
-    ++counters_of(o.owner->device).single_copy_repeats;
-    o.by_ring  = true;
-    o.progress = 0;
-    if (o.owner->state == qp_state::error)
-        op_complete(o, efa_status::flushed);
-    else
-        requester_submit(o);
-}
-
-/// The kept grant has passed, or its copy failed: the owner is asked, who has the status if there is one.
-void ask_after_all(op &o, link &l) noexcept
-{
-    l.granted.remove(o);
-    kept_drop(l, o);
-    o.unasked  = false;
-    o.must_ask = true;
-    o.progress = 0;
-    requester_submit(o);
-}
-
-/// A piece of the oldest read that was granted.
-void copy_granted(link &l) noexcept
-{
-    op                 &o    = *l.granted.head;
-    const std::uint32_t left = o.total - static_cast<std::uint32_t>(o.progress);
-    const std::uint32_t size = left < limits::single_copy_max ? left : limits::single_copy_max;
-    device_counters    &n    = counters_of(o.owner->device);
-    std::uint8_t *to = mr_translate(o.sges[0].lkey, lkey_mask, o.owner->domain, o.sges[0].address + o.progress, size, access_local_write);
-    if (to == nullptr) {
-        op_complete(o, efa_status::invalid_lkey);
-        return;
-    }
-    if (!single_copy(l, to, {o.source_address + o.progress, o.source_epoch, size, o.source_slot}, size == left, o.unasked)) {
-        if (o.unasked)
-            ask_after_all(o, l);
-        else
-            again_by_ring(o);
-        return;
-    }
-    n.single_copy_bytes += size;
-    o.progress += size;
-    if (size != left)
-        return;
-    if (o.unasked)
-        kept_count(l, o);
-    else
-        count_window(n.rx_packets, n.rx_packet_bytes, o.total, sizeof(wire::grant));
-    op_complete(o, efa_status::ok);
-}
-
 void retry_after_rnr(op &o) noexcept
 {
     engine_state &e = engine();
     qp           &q = *o.owner;
+    if (o.list != nullptr)
+        o.list->remove(o);
     if (q.state == qp_state::error) {
         op_complete(o, efa_status::flushed);
         return;
@@ -339,6 +204,21 @@ void retry_after_rnr(op &o) noexcept
     o.deadline_ns = base::clock_now_ns() + e.rnr_pause_ns;
     e.rnr.push(o);
     e.rare |= rare_timers;
+}
+
+/// The QPN moved to another process: it is looked up once more. An RDMA write in progress has lost nothing: its target QP is gone.
+void retry_elsewhere(op &o, link &l) noexcept
+{
+    if (o.looked_up_twice || l.channel->is_self || o.owner->state == qp_state::error) {
+        op_complete(o, efa_status::bad_dest_qpn);
+        return;
+    }
+    if (o.list != nullptr)
+        o.list->remove(o);
+    route_forget(l, o.device, o.dst_qpn);
+    o.looked_up_twice = true;
+    o.progress        = 0;
+    requester_submit(o);
 }
 
 /// Until the helper has found its destination.
@@ -416,26 +296,14 @@ void requester_ack(link &l, const wire::ack &a) noexcept
         op_complete(*o, efa_status::ok);
         break;
     case efa_status::rnr:
-        if (o->list != nullptr)
-            o->list->remove(*o);
         retry_after_rnr(*o);
         break;
     case efa_status::no_such_qpn:
-        // The QPN moved to another process: look it up once more. An RDMA write in progress has lost nothing: its target QP is gone.
-        if (o->looked_up_twice || l.channel->is_self || o->owner->state == qp_state::error) {
-            op_complete(*o, efa_status::bad_dest_qpn);
-            break;
-        }
-        if (o->list != nullptr)
-            o->list->remove(*o);
-        route_forget(l, o->device, o->dst_qpn);
-        o->looked_up_twice = true;
-        o->progress        = 0;
-        requester_submit(*o);
+        retry_elsewhere(*o, l);
         break;
     case efa_status::by_ring:
         if (lent)
-            again_by_ring(*o);
+            rdma_again_by_ring(*o);
         else
             op_complete(*o, efa_status::bad_response);
         break;
@@ -445,83 +313,11 @@ void requester_ack(link &l, const wire::ack &a) noexcept
     }
 }
 
-void requester_read_grant(link &l, const wire::header &h, const std::uint8_t *payload) noexcept
-{
-    if (l.reads_out != 0)
-        --l.reads_out;
-    op *o = op_named(l, h.op);
-    if (o == nullptr || o->kind != op_kind::read || o->state != op_state::in_flight) {
-        ++counters_of(h.dst_device).drop_stale;
-        return;
-    }
-    wire::grant given;
-    const wire::window &from = given.now;
-    if (h.payload_size == sizeof(given))
-        std::memcpy(&given, payload, sizeof(given));
-    if (h.payload_size != sizeof(given) || from.length != o->total || from.slot >= fabric::window_slots || o->by_ring || o->progress != 0 ||
-        !kept_take(l, *o, given)) {
-        link_fail(l, "grant of something else");
-        return;
-    }
-    o->source_address = from.address;
-    o->source_epoch   = from.epoch;
-    o->source_slot    = from.slot;
-    o->state          = op_state::granted;
-    l.granted.push(*o);
-}
-
-void requester_read_data(link &l, const wire::header &h, const std::uint8_t *payload) noexcept
-{
-    if ((h.flags & wire::flag_last) != 0 && l.reads_out != 0)
-        --l.reads_out;
-    op *o = op_named(l, h.op);
-    if (o == nullptr || o->kind != op_kind::read || o->state != op_state::in_flight) {
-        ++counters_of(h.dst_device).drop_stale;
-        return;
-    }
-    const bool last = (h.flags & wire::flag_last) != 0;
-    if (h.address != o->progress || h.payload_size > o->total - o->progress ||
-        last != (h.payload_size == o->total - o->progress)) {
-        link_fail(l, "read data out of place");
-        return;
-    }
-    std::uint8_t *to = mr_translate(o->sges[0].lkey, lkey_mask, o->owner->domain, o->sges[0].address + o->progress, h.payload_size,
-                                    access_local_write);
-    if (to == nullptr) {
-        op_complete(*o, efa_status::invalid_lkey);
-        return;
-    }
-    if (!o->by_ring) {
-        std::memcpy(to, payload, h.payload_size);
-    } else if (!copy_to_application(to, l.channel->peer.fd, l.channel->rx.file_offset(payload), h.payload_size)) {
-        op_complete(*o, efa_status::invalid_lkey);
-        return;
-    }
-    o->progress += h.payload_size;
-    if (last)
-        op_complete(*o, efa_status::ok);
-}
-
 bool requester_link_work(link &l) noexcept
 {
     bool moved = run_list(l.pending, l, limits::records_per_run);
     moved |= run_list(l.pending_reads, l, limits::records_per_run);
-    if (!l.granted.empty()) {
-        copy_granted(l);
-        moved = true;
-    }
-    for (unsigned budget = limits::bytes_per_run / limits::chunk_size; budget != 0 && !l.writes.empty(); --budget) {
-        op        &o       = *l.writes.head;
-        bool       sending = false;
-        const sent done    = transmit_write(o, l, &sending);
-        if (done == sent::yes) {
-            l.writes.remove(o);
-            o.state = op_state::in_flight;
-        }
-        moved |= sending || done != sent::blocked;
-        if (done == sent::blocked && !sending)
-            break;
-    }
+    moved |= rdma_link_work(l);
     return moved;
 }
 

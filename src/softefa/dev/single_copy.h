@@ -1,7 +1,7 @@
 /* One copy instead of two: memory of another process, copied by the kernel (process_vm_readv).
  *
  * Owns: whether the memory of a peer can be read, the copy with all that must hold behind it, and the windows that this process gives away and
- * takes back. Refuses to know what is copied and for whom: requester.cc and rdma_service.cc.
+ * takes back. Refuses to know what is copied and for whom: rdma_request.cc and rdma_service.cc.
  *
  * Only ever reads: each process writes its own memory alone, so that a process that is stopped in the middle and goes on later hurts nobody. A write is a
  * window that the target copies from; a read is answered with a window, a grant, that the initiator copies from. Either way the bytes count only
