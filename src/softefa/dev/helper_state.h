@@ -1,4 +1,5 @@
-/* What the helper thread knows: its descriptors and its peers. Shared by helper.cc (the thread) and peers.cc (connecting and parting).
+/* What the helper thread knows: its descriptors and its peers. Shared by helper.cc (the thread), peers.cc (connecting and
+ * parting) and lookup.cc (whom parked work is for).
  *
  * Only the helper thread touches it while it runs; helper_start() and helper_stop() do before and after.
  */
@@ -93,12 +94,17 @@ enum class source : std::uint32_t { wake, listener, socket, pidfd };
 [[nodiscard]] bool helper_watch(int fd, source s, unsigned index) noexcept;
 /// The listener is level-triggered: what cannot be accepted now must not wake us without end.
 void helper_watch_listener(bool wanted) noexcept;
+/// Its slot, 0: there is none in that state.
+unsigned peer_find(std::uint64_t instance, peer_state state) noexcept;
+/// Begins a connection. False: its backlog is full.
+bool peer_connect(std::uint64_t instance) noexcept;
 void peer_close(unsigned index) noexcept;
 void peer_on_socket(unsigned index) noexcept;
 void peers_accept() noexcept;
 void peers_drop_failed_and_silent() noexcept;
 /// Gives up who does not move.
 void peers_drop_unresponsive(base::time_ns now) noexcept;
+// --- lookup.cc
 /// Destinations of parked work. True if work is still parked.
 bool peers_look_up_parked() noexcept;
 

@@ -1,9 +1,11 @@
 /* Peers: how two processes come together and part.
  *
- * Connecting. A destination that the engine does not know parks its work; the helper finds the owner of the QPN in the registry, connects, exchanges
- * segments, publishes the link and lets the parked work go. When two processes connect to each other at once, the connection that the smaller
- * instance began is kept; the other side answers busy. Whatever goes wrong frees the slot, and work that is still parked is looked at again a
- * little later: the registry decides each time anew, so no state has to be repaired.
+ * Owns: the slots of peers and their descriptors, the exchange of segments, and who is given up. Refuses to know which process is wanted: lookup.cc asks
+ * for a connection by instance.
+ *
+ * Connecting. One side connects, both exchange segments, and the link is published. When two processes connect to each other at once, the connection
+ * that the smaller instance began is kept; the other side answers busy. Whatever goes wrong frees the slot, and the next look at parked work finds no
+ * connection: no state has to be repaired.
  *
  * The end of a peer is the end of its process (pidfd; forked children may keep its sockets open) or of its socket (exec, or goodbye). Its rings
  * stay readable: what it had published is taken first, so that an acknowledgement that was sent counts; then the rest of the work ends.
@@ -47,6 +49,14 @@ void helper_watch_listener(bool wanted) noexcept
     event.data.u64 = std::uint64_t{static_cast<std::uint32_t>(source::listener)} << 32;
     epoll_ctl(helper.epoll_fd, EPOLL_CTL_MOD, helper.listen_fd, &event);
     helper.accept_again = wanted ? 0 : base::clock_now_ns() + accept_pause;
+}
+
+unsigned peer_find(std::uint64_t instance, peer_state state) noexcept
+{
+    for (unsigned i = 1; i < limits::links; ++i)
+        if (helper.peers[i] != nullptr && helper.peers[i]->instance == instance && helper.peers[i]->state == state)
+            return i;
+    return 0;
 }
 
 namespace {
@@ -100,14 +110,6 @@ unsigned free_slot() noexcept
     while (i < limits::links && helper.peers[i] != nullptr)
         ++i;
     return i;
-}
-
-unsigned find_peer(std::uint64_t instance, peer_state state) noexcept
-{
-    for (unsigned i = 1; i < limits::links; ++i)
-        if (helper.peers[i] != nullptr && helper.peers[i]->instance == instance && helper.peers[i]->state == state)
-            return i;
-    return 0;
 }
 
 /// A slot for a connected socket; takes the socket over.
@@ -219,8 +221,9 @@ base::result<fabric::segment> own_segment() noexcept
     return own;
 }
 
-/// False: its backlog is full.
-bool begin_connect(std::uint64_t instance) noexcept
+} // namespace
+
+bool peer_connect(std::uint64_t instance) noexcept
 {
     auto socket = helper.names->connect(instance);
     if (!socket)
@@ -239,33 +242,13 @@ bool begin_connect(std::uint64_t instance) noexcept
     return true;
 }
 
-/// A process whose backlog is full accepts nobody: it is stopped, or busy for a moment. True once that has lasted as long as a peer may be silent.
-bool crowded_for_long(std::uint64_t instance, bool crowded) noexcept
-{
-    crowd *entry = &helper.crowds[0];
-    for (crowd &c : helper.crowds) {
-        if (c.instance == instance) {
-            entry = &c;
-            break;
-        }
-        if (c.quiet.looked_at < entry->quiet.looked_at)
-            entry = &c; // free, or the one not looked at for longest
-    }
-    if (!crowded) {
-        if (entry->instance == instance)
-            *entry = {};
-        return false;
-    }
-    if (entry->instance != instance)
-        *entry = {instance, {}};
-    return entry->quiet.goes_on(base::clock_now_ns(), helper.unresponsive);
-}
+namespace {
 
 void on_hello(unsigned index, const message &m) noexcept
 {
     peer          &p    = *helper.peers[index];
-    const unsigned mine = find_peer(m.instance, peer_state::connecting);
-    const bool     busy = find_peer(m.instance, peer_state::up) != 0 || (mine != 0 && helper.instance < m.instance);
+    const unsigned mine = peer_find(m.instance, peer_state::connecting);
+    const bool     busy = peer_find(m.instance, peer_state::up) != 0 || (mine != 0 && helper.instance < m.instance);
     if (m.to != helper.instance || busy) {
         if (busy)
             (void)fabric::message_send(p.socket, {message_kind::busy, helper.instance, m.instance});
@@ -351,102 +334,6 @@ void peers_accept() noexcept
         }
         peer_open(fd, peer_state::accepted, 0);
     }
-}
-
-namespace {
-
-// --- destinations of parked work
-
-struct destination {
-    std::uint8_t  device;
-    std::uint16_t qpn;
-};
-
-/// The first `most` of them. What could not all be taken goes round: the work of those taken, in its order, goes to the tail, so that the
-/// next look finds others in front. Else a stopped process with many queues would hide every destination behind it.
-unsigned collect(destination *out, unsigned most) noexcept
-{
-    const engine_guard guard;
-    op_list           &parked = engine().parked;
-    unsigned           count  = 0;
-    const auto         taken  = [&](const op &o) {
-        bool found = false;
-        for (unsigned i = 0; i < count; ++i)
-            found |= out[i].device == o.device && out[i].qpn == o.dst_qpn;
-        return found;
-    };
-    for (const op *o = parked.head; o != nullptr && count < most; o = o->next)
-        if (!taken(*o))
-            out[count++] = {o->device, o->dst_qpn};
-    const op *const last = parked.tail;
-    for (op *o = count == most ? parked.head : nullptr, *next = nullptr; o != nullptr; o = o != last ? next : nullptr) {
-        next = o->next;
-        if (taken(*o)) {
-            parked.remove(*o);
-            parked.push(*o);
-        }
-    }
-    return count;
-}
-
-/// Lets the work for one destination go: over a link, or (link 0) to its end. Without `ended` it is only a route. One that came up since the
-/// owner was looked up is newer: this process may have taken the number itself.
-void settle(const destination &d, unsigned index, bool ended, wire::efa_status how = wire::efa_status::bad_dest_qpn) noexcept
-{
-    const engine_guard guard;
-    engine_state      &e = engine();
-    if (!ended && e.routes[d.device][d.qpn] == 0)
-        e.routes[d.device][d.qpn] = static_cast<std::uint16_t>(index + 1);
-    for (op *o = e.parked.head, *next = nullptr; o != nullptr; o = next) {
-        next = o->next;
-        if (o->device != d.device || o->dst_qpn != d.qpn)
-            continue;
-        e.parked.remove(*o);
-        if (ended && e.routes[d.device][d.qpn] == 0)
-            requester_end(*o, how);
-        else
-            requester_submit(*o);
-    }
-}
-
-} // namespace
-
-/// True if work is still parked.
-bool peers_look_up_parked() noexcept
-{
-    destination    wanted[64];
-    const unsigned count = collect(wanted, 64);
-    bool           waits = count == 64; // there may be more
-    for (unsigned i = 0; i < count; ++i) {
-        const auto owner = helper.names->owner(wanted[i].device, wanted[i].qpn);
-        if (!owner) { // a shortage of this process: the work waits for it to end
-            waits = true;
-            continue;
-        }
-        const std::uint64_t instance = *owner;
-        if (instance == 0 || instance == helper.instance) {
-            settle(wanted[i], 0, true);
-            continue;
-        }
-        const unsigned up = find_peer(instance, peer_state::up);
-        if (up != 0) {
-            settle(wanted[i], up, false);
-            continue;
-        }
-        const unsigned waiting = find_peer(instance, peer_state::connecting);
-        if (waiting != 0 && helper.unresponsive != 0 && helper.peers[waiting]->quiet.goes_on(base::clock_now_ns(), helper.unresponsive)) {
-            // It never answered, and the connection stays: a new one each time would fill its backlog, and start the time again for what
-            // else goes there. It comes up when the process goes on, and ends with it.
-            settle(wanted[i], 0, true, wire::efa_status::unreachable);
-            continue;
-        }
-        if (waiting == 0 && crowded_for_long(instance, !begin_connect(instance)) && helper.unresponsive != 0) {
-            settle(wanted[i], 0, true, wire::efa_status::unreachable);
-            continue;
-        }
-        waits = true;
-    }
-    return waits;
 }
 
 void peers_drop_failed_and_silent() noexcept
