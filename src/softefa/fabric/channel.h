@@ -10,6 +10,7 @@
  */
 #pragma once
 
+#include "softefa/fabric/ack_ring.h"
 #include "softefa/fabric/segment.h"
 
 namespace softefa::fabric {

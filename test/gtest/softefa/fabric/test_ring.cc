@@ -1,4 +1,5 @@
 /* Rings against their invariants: wrap, full, and a peer that writes nonsense. */
+#include "softefa/fabric/ack_ring.h"
 #include "softefa/fabric/ring.h"
 
 #include "base/rng.h"
