@@ -576,6 +576,18 @@ std::size_t settings_signature(const settings &values, char *text, std::size_t s
     return used;
 }
 
-bool settings_signature_is_protocol(const char *line) noexcept { return strncmp(line, protocol_name, sizeof(protocol_name) - 1) == 0; }
+bool settings_signature_difference(const char *theirs, const char *ours, signature_difference *line_p) noexcept
+{
+    while (*theirs != '\0' && *ours != '\0') {
+        *line_p = {theirs, ours, strcspn(theirs, "\n"), strcspn(ours, "\n")};
+        if (line_p->theirs_size != line_p->ours_size || memcmp(theirs, ours, line_p->ours_size) != 0) {
+            const bool protocol = strncmp(ours, protocol_name, sizeof(protocol_name) - 1) == 0;
+            return strncmp(theirs, ours, strcspn(ours, "=")) == 0 && !protocol;
+        }
+        theirs += line_p->theirs_size + (theirs[line_p->theirs_size] == '\n');
+        ours += line_p->ours_size + (ours[line_p->ours_size] == '\n');
+    }
+    return false;
+}
 
 } // namespace softefa

@@ -106,8 +106,13 @@ std::size_t settings_help(char *text, std::size_t size) noexcept;
 /// What the first process of a domain fixes for all, as canonical text; the last line is the language that processes speak to each other.
 /// Returns the length needed, like snprintf.
 std::size_t settings_signature(const settings &values, char *text, std::size_t size) noexcept;
-/// Whether that last line begins here.
-bool settings_signature_is_protocol(const char *line) noexcept;
+/// The first line in which two signatures differ.
+struct signature_difference {
+    const char *theirs = nullptr, *ours = nullptr; ///< no terminator
+    std::size_t theirs_size = 0, ours_size = 0;
+};
+/// False: one side has a line that the other one does not know, or speaks another language.
+bool settings_signature_difference(const char *theirs, const char *ours, signature_difference *line_p) noexcept;
 
 } // namespace softefa
 

@@ -3,13 +3,13 @@
 
 #include "softefa/observe/names.h"
 #include "tools/soft_holders.h"
+#include "tools/soft_lock.h"
 
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <dirent.h>
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -86,9 +86,9 @@ void clean_all(int folder_fd, const soft_domain &domain, bool dry_run, std::vect
             }
         }
     }
-    removed_p->push_back("domain");
+    removed_p->push_back(softefa::observe::lock_name);
     if (!dry_run) {
-        unlinkat(folder_fd, "domain", 0);
+        unlinkat(folder_fd, softefa::observe::lock_name, 0);
         rmdir(domain.folder.c_str()); // refused if something else is in it
     }
 }
@@ -133,32 +133,22 @@ std::string living_text(const soft_domain &domain)
 bool domain_clean(const soft_domain &domain, bool dry_run, std::vector<std::string> *removed_p, std::string *report_p)
 {
     removed_p->clear();
-    const int folder_fd = domain_open(domain.folder, report_p);
-    if (folder_fd < 0) {
-        if (errno == ENOENT) {
-            *report_p = "domain " + domain.name + ": nothing there";
-            return true;
-        }
+    const domain_lock lock(domain.folder, report_p);
+    if (lock.state() == lock_state::unusable) {
         return false;
     }
-    const int  lock_fd = openat(folder_fd, "domain", O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-    if (lock_fd < 0 && errno == ENOENT) { // no Soft EFA process was ever here: what is here is somebody else's
+    if (lock.state() == lock_state::nothing) { // what is in the folder is somebody else's
         *report_p = "domain " + domain.name + ": nothing there";
-        close(folder_fd);
         return true;
     }
-    const bool alone = lock_fd >= 0 && flock(lock_fd, LOCK_EX | LOCK_NB) == 0;
+    const bool alone = lock.state() == lock_state::taken;
     if (alone) {
-        clean_all(folder_fd, domain, dry_run, removed_p);
+        clean_all(lock.folder_fd(), domain, dry_run, removed_p);
     } else {
-        clean_dead(folder_fd, dry_run, removed_p);
+        clean_dead(lock.folder_fd(), dry_run, removed_p);
     }
     *report_p = "domain " + domain.name + ": " + std::to_string(removed_p->size()) + (dry_run ? " names would go" : " names removed") +
                 (alone ? "; nobody lives in it" : "; processes live in it" + living_text(domain) + " and keep the rest");
-    if (lock_fd >= 0) {
-        close(lock_fd);
-    }
-    close(folder_fd);
     return true;
 }
 

@@ -13,7 +13,6 @@
 #include <cstring>
 #include <dirent.h>
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -27,17 +26,6 @@ namespace observe = softefa::observe;
 namespace {
 
 constexpr unsigned read_tries = 50; ///< of 1 ms each: a table that changes meanwhile is read again
-
-std::string printable(const char *text, size_t room)
-{
-    std::string result(text, strnlen(text, room));
-    for (char &c : result) {
-        if (c < ' ' || c > '~') {
-            c = '?';
-        }
-    }
-    return result;
-}
 
 bool ends_with(const std::string &text, const char *end)
 {
@@ -152,6 +140,17 @@ void add_domains(const std::string &parent, const std::string &prefix, std::vect
 
 } // namespace
 
+std::string printable(const char *text, size_t room)
+{
+    std::string result(text, strnlen(text, room));
+    for (char &c : result) {
+        if (c < ' ' || c > '~') {
+            c = '?';
+        }
+    }
+    return result;
+}
+
 void free_bytes::operator()(const observe::published *page) const
 {
     free(const_cast<observe::published *>(page));
@@ -264,41 +263,6 @@ bool domains_of_options(const soft_options &options, std::vector<soft_domain> *d
         domains_p->push_back({values.domain, values.registry_dir, {}, {}});
     }
     return true;
-}
-
-std::string domain_refusal(const softefa::settings &wish)
-{
-    std::string unused;
-    const int   folder_fd = domain_open(wish.registry_dir, &unused);
-    const int   fd        = folder_fd >= 0 ? openat(folder_fd, "domain", O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK) : -1;
-    char        theirs[2048] = "", ours[2048] = "";
-    // Processes of the domain hold the lock; without any, the next one chooses anew.
-    const bool somebody = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
-    const bool known    = somebody && pread(fd, theirs, sizeof(theirs) - 1, 0) > 0;
-    if (fd >= 0) {
-        close(fd);
-    }
-    if (folder_fd >= 0) {
-        close(folder_fd);
-    }
-    softefa::settings_signature(wish, ours, sizeof(ours));
-    if (!known || strcmp(theirs, ours) == 0) {
-        return "";
-    }
-    const char *their_line = theirs, *our_line = ours;
-    while (*their_line != '\0' && *our_line != '\0') {
-        const size_t their_length = strcspn(their_line, "\n"), our_length = strcspn(our_line, "\n");
-        if (their_length != our_length || memcmp(their_line, our_line, our_length) != 0) {
-            if (strncmp(their_line, our_line, strcspn(our_line, "=")) != 0 || softefa::settings_signature_is_protocol(our_line)) {
-                break; // a setting that one side does not have, or another language
-            }
-            return printable(our_line, our_length) + " refused: the processes that already run in domain " + wish.domain + " have " +
-                   printable(their_line, their_length) + "; 'softefa status --domain " + wish.domain + "' names them, --domain NAME to be apart";
-        }
-        their_line += their_length + (their_line[their_length] == '\n');
-        our_line += our_length + (our_line[our_length] == '\n');
-    }
-    return "domain " + wish.domain + " was made by another version of Soft EFA that is still running; --domain NAME to be apart";
 }
 
 int domain_open(const std::string &folder, std::string *error_p)

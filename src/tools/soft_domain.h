@@ -59,9 +59,6 @@ std::vector<soft_domain> domains_of_user();
 /// The domains that the options name; their processes are not read yet. False: *error_p is one line.
 bool domains_of_options(const soft_options &options, std::vector<soft_domain> *domains_p, std::string *error_p);
 
-/// Why a process with these settings would be refused by those that live in its domain; "" if it would not.
-std::string domain_refusal(const softefa::settings &wish);
-
 /// Reads the processes. False: there is no such folder, or it is not private to this user; *error_p says so.
 bool domain_read(soft_domain *domain_p, std::string *error_p);
 
@@ -73,6 +70,9 @@ soft_process process_read(int folder_fd, const std::string &link);
 
 /// Checks a copy of `size` bytes that claims to be of `instance` and `pid`; "" if it may be read, else why not.
 std::string published_fault(const softefa::observe::published &page, std::size_t size, std::uint64_t instance, int pid);
+
+/// A text of somebody else, of at most `room` bytes: anything but printable ASCII becomes '?'.
+std::string printable(const char *text, size_t room);
 
 /// The folder, opened; -1: *error_p says why it is not used, errno is ENOENT if it does not exist.
 int domain_open(const std::string &folder, std::string *error_p);

@@ -1,14 +1,13 @@
 /* See soft_holders.h. */
 #include "tools/soft_holders.h"
 
+#include "softefa/observe/names.h"
+
 #include <algorithm>
-#include <cerrno>
 #include <cstdlib>
 #include <dirent.h>
-#include <fcntl.h>
 #include <fstream>
 #include <memory>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -48,10 +47,7 @@ std::string program_of(const std::string &process_folder)
 {
     std::string name;
     std::getline(std::ifstream(process_folder + "/comm"), name);
-    for (char &c : name) {
-        c = c >= ' ' && c <= '~' ? c : '?';
-    }
-    return name.empty() ? "?" : name;
+    return name.empty() ? "?" : printable(name.c_str(), name.size());
 }
 
 bool publishes(const soft_domain &domain, int pid)
@@ -62,25 +58,11 @@ bool publishes(const soft_domain &domain, int pid)
 
 } // namespace
 
-bool domain_is_held(const soft_domain &domain)
-{
-    std::string unused;
-    const int   folder_fd = domain_open(domain.folder, &unused);
-    const int   fd        = folder_fd >= 0 ? openat(folder_fd, "domain", O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK) : -1;
-    const bool  held      = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
-    for (const int each : {fd, folder_fd}) {
-        if (each >= 0) {
-            close(each);
-        }
-    }
-    return held;
-}
-
 std::vector<domain_holder> domain_holders(const soft_domain &domain)
 {
     std::vector<domain_holder> holders;
     struct stat                lock;
-    if (lstat((domain.folder + "/domain").c_str(), &lock) != 0) {
+    if (lstat((domain.folder + "/" + softefa::observe::lock_name).c_str(), &lock) != 0) {
         return holders;
     }
     const listing all(opendir("/proc"));

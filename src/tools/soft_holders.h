@@ -14,9 +14,6 @@ struct domain_holder {
     std::string program; ///< printable; as the kernel has it, at most 15 characters
 };
 
-/// Somebody keeps the domain's lock, published or not.
-bool domain_is_held(const soft_domain &domain);
-
 /// Processes that have the lock file open and are none of domain.processes' living ones, by PID; at most 64.
 std::vector<domain_holder> domain_holders(const soft_domain &domain);
 

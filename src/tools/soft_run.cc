@@ -2,7 +2,7 @@
 #include "tools/soft_run.h"
 
 #include "tools/program_check.h"
-#include "tools/soft_domain.h"
+#include "tools/soft_lock.h"
 
 #include <algorithm>
 #include <cstdio>

@@ -2,6 +2,7 @@
 #include "tools/soft_status.h"
 
 #include "tools/soft_holders.h"
+#include "tools/soft_lock.h"
 
 #include <algorithm>
 #include <cerrno>

@@ -15,10 +15,11 @@
 namespace softefa::observe {
 
 inline constexpr char link_suffix[] = ".proc";
+inline constexpr char lock_name[]   = "domain"; ///< the members share a lock on it, and it says what they agreed upon
 
 enum class name_kind : std::uint8_t {
     foreign,      ///< not ours
-    domain,       ///< the lock
+    domain,       ///< lock_name
     tree_link,    ///< softefa-sysfs
     tree,         ///< tree-<pid>-<hex>, building-<pid>-tree-<pid>-<hex>, building-link-<pid>
     process_link, ///< <instance>.<PID namespace>.proc, see published.h
@@ -73,7 +74,7 @@ inline name_kind name_shape(const char *name, mode_t *type_p) noexcept
     if (ends(skip(instance, "sock")) || ends(skip(instance, "new")))
         return name_kind::socket;
     *type_p = S_IFREG;
-    if (std::strcmp(name, "domain") == 0)
+    if (std::strcmp(name, lock_name) == 0)
         return name_kind::domain;
     if (ends(skip_number(skip(name, "qpn."), decimal)))
         return name_kind::qpn_table;

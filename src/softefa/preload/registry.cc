@@ -83,26 +83,15 @@ ssize_t read_choice(int fd, char *text)
     return size;
 }
 
-/// The first line in which two choices differ, for the message.
 void explain_difference(const char *theirs, const char *ours, const char *path, char *error, std::size_t error_size)
 {
-    while (*theirs != '\0' && *ours != '\0') {
-        const std::size_t length = strcspn(theirs, "\n");
-        const std::size_t wish   = strcspn(ours, "\n");
-        if (length != wish || memcmp(theirs, ours, length) != 0) {
-            const std::size_t name = strcspn(ours, "=");
-            if (strncmp(theirs, ours, name) != 0 || settings_signature_is_protocol(ours)) {
-                break; // a setting that one side does not have, or another language
-            }
-            snprintf(error, error_size,
-                     "%.*s refused: the processes that already run in this domain (%s) have %.*s; set SOFTEFA_DOMAIN to be apart",
-                     static_cast<int>(wish), ours, path, static_cast<int>(length), theirs);
-            return;
-        }
-        theirs += length + (theirs[length] == '\n');
-        ours += wish + (ours[wish] == '\n');
+    signature_difference line;
+    if (settings_signature_difference(theirs, ours, &line)) {
+        snprintf(error, error_size, "%.*s refused: the processes that already run in this domain (%s) have %.*s; set SOFTEFA_DOMAIN to be apart",
+                 static_cast<int>(line.ours_size), line.ours, path, static_cast<int>(line.theirs_size), line.theirs);
+    } else {
+        snprintf(error, error_size, "the domain in %s was made by another version of Soft EFA that is still running; set SOFTEFA_DOMAIN to be apart", path);
     }
-    snprintf(error, error_size, "the domain in %s was made by another version of Soft EFA that is still running; set SOFTEFA_DOMAIN to be apart", path);
 }
 
 enum class membership { first, member, refused };
@@ -325,7 +314,7 @@ entry enter_once(const settings &values, int *lock_fd_p, char *error, std::size_
     if (folder_fd < 0) {
         return entry::refused;
     }
-    const int fd = fabric::open_private_file(folder_fd, "domain", O_RDWR);
+    const int fd = fabric::open_private_file(folder_fd, observe::lock_name, O_RDWR);
     if (fd < 0) {
         const bool removed = errno == ENOENT; // between the two opens
         snprintf(error, error_size, "cannot open %s/domain: %s", path, strerror(errno));

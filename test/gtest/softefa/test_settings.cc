@@ -160,9 +160,26 @@ TEST(settings, signature_tells_devices_apart_but_not_private_choices)
     EXPECT_EQ(0u, signature({"SOFTEFA_PROFILE=efa1"}).find("SOFTEFA_PROFILE=efa1\n"));
     EXPECT_NE(plain, signature({"SOFTEFA_PROFILE=efa3"}));
     EXPECT_NE(plain, signature({"SOFTEFA_MAX_AH=7"}));
-    const auto last = plain.rfind('\n', plain.size() - 2) + 1;
-    EXPECT_TRUE(settings_signature_is_protocol(plain.c_str() + last)) << plain;
-    EXPECT_FALSE(settings_signature_is_protocol(plain.c_str()));
+}
+
+TEST(settings, signatures_differ_by_a_line_or_by_a_version)
+{
+    char text[4096];
+    settings_signature(settings(), text, sizeof(text));
+    const std::string    ours = text, language = ours.substr(ours.rfind('\n', ours.size() - 2) + 1);
+    signature_difference line;
+    const auto           by_a_line = [&](const std::string &theirs) { return settings_signature_difference(theirs.c_str(), ours.c_str(), &line); };
+    std::string          theirs = ours;
+    theirs.replace(theirs.find("DEVICES=1"), 9, "DEVICES=12");
+    ASSERT_TRUE(by_a_line(theirs));
+    EXPECT_EQ("SOFTEFA_DEVICES=12", std::string(line.theirs, line.theirs_size));
+    EXPECT_EQ("SOFTEFA_DEVICES=1", std::string(line.ours, line.ours_size));
+
+    ASSERT_EQ(0u, language.find("protocol="));
+    const std::string without = ours.substr(0, ours.size() - language.size());
+    for (const std::string &other : {without, without + "protocol=0\n", ours + "more\n", "SOFTEFA_UNHEARD_OF=1\n" + ours, std::string()}) {
+        EXPECT_FALSE(by_a_line(other)) << other;
+    }
 }
 
 TEST(settings, help_has_a_line_for_every_shared_variable)

@@ -3,6 +3,7 @@
 #include "tools/soft_clean.h"
 #include "tools/soft_domain.h"
 #include "tools/soft_dump.h"
+#include "tools/soft_lock.h"
 #include "tools/soft_options.h"
 #include "tools/soft_run.h"
 #include "tools/soft_status.h"
@@ -371,6 +372,28 @@ TEST_F(soft_page, clean_keeps_what_lives_and_takes_what_is_dead)
     ASSERT_TRUE(domain_clean(domain, false, &removed, &report)) << report;
     EXPECT_FALSE(there(name) || there("domain") || there("qpn.0"));
     EXPECT_TRUE(there("mine.txt"));
+}
+
+TEST_F(soft_folder, lock_says_whether_the_domain_is_lived_in)
+{
+    std::string error;
+    const auto  state = [&](const std::string &of) { return domain_lock(of, &error).state(); };
+    EXPECT_EQ(lock_state::nothing, state(folder + "/none"));
+    EXPECT_EQ(lock_state::nothing, state(folder)) << "somebody else's";
+    file("domain", "what they agreed upon");
+    {
+        const domain_lock ours(folder, &error);
+        EXPECT_EQ(lock_state::taken, ours.state());
+        EXPECT_EQ("what they agreed upon", ours.choice());
+        EXPECT_EQ(lock_state::held, state(folder));
+    }
+    EXPECT_EQ(lock_state::taken, state(folder)) << "it was let go";
+    chmod((folder + "/domain").c_str(), 0400);
+    EXPECT_EQ(lock_state::taken, state(folder));
+    chmod(folder.c_str(), 0755);
+    EXPECT_EQ(lock_state::unusable, state(folder));
+    EXPECT_NE(std::string::npos, error.find("mode 0700")) << error;
+    chmod(folder.c_str(), 0700);
 }
 
 TEST_F(soft_folder, run_says_who_is_in_the_way)
