@@ -155,7 +155,7 @@ constexpr variable variables[] = {
     {"DIRECT_NAP", value_kind::duration, 1000, 100'000'000, "1us..100ms", TOP(direct_nap_ns), false,
      "longest pause between two such looks; 1ms at least after 100ms in which nothing moved"},
     {"SINGLE_COPY", value_kind::copy_word, 0, 2, "auto, y or n", TOP(single_copy), false,
-     "RDMA between processes by one copy (process_vm_readv) where the kernel lets them: from the size where it gains, of any size, never"},
+     "RDMA between processes by one copy (process_vm_readv) where the kernel lets them: from 32 KiB, of any size, never"},
     {"MAX_QP", value_kind::number, 1, 4096, nullptr, LIMIT(max_qp), true, "queue pairs of a context"},
     {"MAX_CQ", value_kind::number, 1, 8192, nullptr, LIMIT(max_cq), true, "completion queues of a context"},
     {"MAX_CQE", value_kind::number, 1, 32768, nullptr, LIMIT(max_cqe), true, "entries of a completion queue"},

@@ -5,6 +5,7 @@
 #include <elf.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 namespace tools {
@@ -89,7 +90,11 @@ std::string preload_obstacle(const std::string &file)
     struct stat st;
     const bool  privileged = stat(file.c_str(), &st) == 0 && (((st.st_mode & S_ISUID) != 0 && st.st_uid != geteuid()) ||
                                                              ((st.st_mode & S_ISGID) != 0 && st.st_gid != getegid()));
-    return privileged ? "is set-uid or set-gid: the dynamic linker ignores LD_PRELOAD for it" : "";
+    if (privileged) {
+        return "is set-uid or set-gid: the dynamic linker ignores LD_PRELOAD for it";
+    }
+    const bool capable = geteuid() != 0 && getxattr(file.c_str(), "security.capability", nullptr, 0) > 0; // root gains nothing by them
+    return capable ? "has file capabilities (getcap): the dynamic linker ignores LD_PRELOAD for it" : "";
 }
 
 } // namespace tools

@@ -276,7 +276,7 @@ int domain_open(const std::string &folder, std::string *error_p)
         return -1;
     }
     if (fstat(fd, &st) != 0 || st.st_uid != geteuid() || (st.st_mode & 0777) != 0700) {
-        *error_p = folder + ": must belong to uid " + std::to_string(geteuid()) + " with mode 0700";
+        *error_p = folder + ": must belong to uid " + std::to_string(geteuid()) + " with mode 0700; remove it, or set SOFTEFA_REGISTRY_DIR";
         close(fd);
         errno = EPERM;
         return -1;

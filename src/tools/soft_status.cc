@@ -196,6 +196,9 @@ void peers_text(const soft_process &p, const std::map<std::uint64_t, const soft_
             found != by_instance.end() ? std::to_string(found->second->pid).c_str() : "?", row.failed != 0 ? "CUT OFF" : "up", row.waiting, row.reads_out,
             row.reads_served);
     }
+    if (p.page->parked != 0) {
+        add(text_p, "  %-8d %u work requests wait for a process that is not there or does not answer\n", p.pid, static_cast<unsigned>(p.page->parked));
+    }
     if (p.page->peers_failed != 0) {
         add(text_p, "  %-8d cut off %" PRIu64 " peers; the last one: %s\n", p.pid, p.page->peers_failed, p.last_failure().c_str());
     }
@@ -362,6 +365,7 @@ int soft_status(const soft_options &options)
         std::vector<soft_domain> domains;
         std::string              error, text;
         unsigned                 count = 0, empty = 0;
+        bool                     refused = false;
         if (!domains_of_options(options, &domains, &error)) {
             fprintf(stderr, "softefa: %s\n", error.c_str());
             return exit_refused;
@@ -370,16 +374,20 @@ int soft_status(const soft_options &options)
         for (size_t i = 0; i < domains.size(); ++i) {
             if (!domain_read(&domains[i], &error) && errno != ENOENT) {
                 fprintf(stderr, "softefa: %s\n", error.c_str());
-                return exit_refused;
+                if (!options.all) {
+                    return exit_refused;
+                }
+                refused = true; // by one folder, which may be anything with such a name: the others are shown
+                continue;
             }
             count += living(domains[i]);
             if (options.all && !options.json && domains[i].processes.empty() && domains[i].failures.empty() && !domain_is_held(domains[i])) {
                 ++empty; // folders stay when their last process ends well; a hundred of them would drown the living
                 continue;
             }
-            const bool same = i < before.size() && before[i].folder == domains[i].folder;
+            const auto same = std::find_if(before.begin(), before.end(), [&](const soft_domain &d) { return d.folder == domains[i].folder; });
             text += options.json ? status_json(domains[i]) + "\n" :
-                                   status_text(domains[i], same ? &before[i] : nullptr, static_cast<double>(at - before_ns) / 1e9);
+                                   status_text(domains[i], same != before.end() ? &*same : nullptr, static_cast<double>(at - before_ns) / 1e9);
         }
         if (domains.empty() && !options.json) {
             text = "no domain of this user\n";
@@ -394,7 +402,7 @@ int soft_status(const soft_options &options)
             return exit_failed; // nobody reads it any more
         }
         if (options.watch_ms == 0) {
-            return count != 0 ? exit_ok : exit_failed;
+            return count != 0 ? exit_ok : refused ? exit_refused : exit_failed;
         }
         before    = std::move(domains);
         before_ns = at;

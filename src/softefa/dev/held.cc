@@ -15,6 +15,7 @@
 #include "base/clock.h"
 
 #include <csignal>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 namespace softefa::dev {
@@ -62,7 +63,10 @@ void requester_submit_rudely(op &o) noexcept
         ++n.rude_failures;
         op_complete(o, fate.status);
         return;
-    case what::kill: ::kill(getpid(), SIGKILL); return;
+    case what::kill:
+        ::kill(getpid(), SIGKILL);
+        syscall(SYS_exit_group, 128 + SIGKILL); // the init of a PID namespace, as a container's first program is, gets no SIGKILL of its own
+        return;
     case what::stop: ::kill(getpid(), SIGSTOP); break;
     case what::delay: ++n.rude_delays; break;
     case what::pass: break;

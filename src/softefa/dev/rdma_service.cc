@@ -103,7 +103,7 @@ void rdma_take_write(link &l, const wire::header &h, const std::uint8_t *payload
         }
     }
     const bool repeated = first && last && size == 0;
-    if (size > h.length - at || (last && !repeated && at + size != h.length) || (!last && size == 0)) {
+    if (at > h.length || size > h.length - at || (last && !repeated && at + size != h.length) || (!last && size == 0)) {
         link_fail(l, "write outside its own length");
         return;
     }

@@ -21,6 +21,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 namespace tools {
@@ -158,6 +159,23 @@ TEST(program_check, programs_that_cannot_be_preloaded_are_told)
     if (access("/sbin/ldconfig", R_OK) == 0) { // static in glibc's own packages
         EXPECT_NE(std::string::npos, preload_obstacle("/sbin/ldconfig").find("statically linked"));
     }
+}
+
+TEST(program_check, file_capabilities_are_told_to_whom_they_raise)
+{
+    const std::string file = testing::TempDir() + "/capable." + std::to_string(getpid());
+    fs::copy_file(find_program("ls", getenv("PATH")), file, fs::copy_options::overwrite_existing);
+    const std::uint32_t net_raw[5] = {0x02000001, 1u << 13, 0, 0, 0}; // revision 2, effective; permitted, inheritable
+    if (setxattr(file.c_str(), "security.capability", net_raw, sizeof(net_raw), 0) != 0) {
+        fs::remove(file);
+        GTEST_SKIP() << "cannot give a file capabilities: " << strerror(errno);
+    }
+    EXPECT_EQ("", preload_obstacle(file)) << "root gains nothing by them";
+    ASSERT_EQ(0, seteuid(65534));
+    const std::string obstacle = preload_obstacle(file);
+    ASSERT_EQ(0, seteuid(0));
+    EXPECT_NE(std::string::npos, obstacle.find("file capabilities")) << obstacle;
+    fs::remove(file);
 }
 
 TEST(program_check, random_bytes_behind_an_elf_magic_are_read_within_the_file)
@@ -470,6 +488,29 @@ TEST_F(soft_folder, status_of_all_counts_empty_domains_in_one_line)
     EXPECT_EQ(std::string::npos, text.find("left-")) << text;
     EXPECT_NE(std::string::npos, text.find("domain failed")) << "what was kept is worth a look: " << text;
     EXPECT_NE(std::string::npos, text.find("of this user without a process; 'softefa clean --all' removes")) << text;
+}
+
+/// A backup, a folder of something else: anything may have such a name.
+TEST_F(soft_folder, status_of_all_goes_on_behind_a_folder_that_is_not_private)
+{
+    const char       *runtime = getenv("XDG_RUNTIME_DIR");
+    const std::string before  = runtime != nullptr ? runtime : "";
+    for (const char *name : {"softefa-a-open", "softefa-b-open", "softefa-failed"}) {
+        ASSERT_EQ(0, mkdir((folder + "/" + name).c_str(), 0700));
+        file(std::string(name) + "/domain");
+    }
+    ASSERT_EQ(0, chmod((folder + "/softefa-a-open").c_str(), 0755));
+    ASSERT_EQ(0, chmod((folder + "/softefa-b-open").c_str(), 0755));
+    file("softefa-failed/failure.4000000");
+    setenv("XDG_RUNTIME_DIR", folder.c_str(), 1);
+    testing::internal::CaptureStdout();
+    testing::internal::CaptureStderr();
+    (void)soft_status(parsed({"status", "--all"}));
+    const std::string text = testing::internal::GetCapturedStdout(), said = testing::internal::GetCapturedStderr();
+    runtime != nullptr ? setenv("XDG_RUNTIME_DIR", before.c_str(), 1) : unsetenv("XDG_RUNTIME_DIR");
+    EXPECT_NE(std::string::npos, text.find("domain failed")) << text;
+    EXPECT_NE(std::string::npos, said.find("softefa-a-open: must belong to uid")) << said;
+    EXPECT_NE(std::string::npos, said.find("softefa-b-open: must belong to uid")) << said;
 }
 
 TEST_F(soft_folder, clean_takes_whole_names_only)

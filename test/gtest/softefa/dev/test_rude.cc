@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <fcntl.h>
 #include <map>
+#include <sched.h>
 #include <set>
 
 namespace {
@@ -528,6 +529,31 @@ TEST_F(rude_device, process_kills_itself_at_the_nth_work_request)
     while (e.rcq.wait(20))
         ++arrived;
     EXPECT_LE(arrived, 3u); // they may have been parked still
+}
+
+/// As a container's first program is: the kernel keeps a SIGKILL from it that it sends itself.
+TEST_F(rude_device, first_process_of_a_namespace_ends_as_well)
+{
+    softefa::settings rules = wanted;
+    rules.rude.kill_at      = 4;
+    constexpr int cannot = 77, ended = 128 + SIGKILL;
+    child         other([&](pipe_end io) {
+        if (unshare(CLONE_NEWPID) != 0)
+            return cannot;
+        const pid_t first = fork();
+        if (first == 0)
+            _exit(sender(io, rules));
+        int state = 0;
+        waitpid(first, &state, 0);
+        return WIFEXITED(state) ? WEXITSTATUS(state) : 1;
+    });
+    endpoint e;
+    address  peer;
+    if (!other.end.swap(address_of(e), &peer)) {
+        ASSERT_EQ(other.reap(), cannot);
+        GTEST_SKIP() << "cannot make a PID namespace";
+    }
+    EXPECT_EQ(other.reap(), ended);
 }
 
 TEST_F(rude_device, process_stops_itself_and_goes_on)
