@@ -1,7 +1,7 @@
 /* What a user may set, after parsing: plain values, no environment.
  *
- * Owns: the settings of one process, their defaults and ranges (settings.cc parses SOFTEFA_* once, refuses what it does
- * not know and says so in one line). The first process of a domain fixes what concerns all of them (profile, devices);
+ * Owns: the settings of one process, and their defaults (settings.cc parses SOFTEFA_* once, refuses what it does not know
+ * and says so in one line; ranges are in settings_table.h). The first process of a domain fixes what concerns all of them (profile, devices);
  * later processes with a different wish are refused.
  */
 #pragma once
