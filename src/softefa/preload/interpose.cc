@@ -1,16 +1,13 @@
-/* The C library functions that libibverbs finds in front of the C library's own.
+/* The C library functions that libibverbs finds in front of the C library's own: those that open and describe.
  *
  * Owns: telling calls that concern a Soft EFA device from all others, and passing the others on at the cost of one test.
  * Refuses to know: what a device is (preload/registry, uverbs).
  *
  * What concerns us: open and stat of /dev/infiniband/uverbsN, fstat of a file whose inode is ours, ioctl with the one request
- * code of uverbs, close of an fd that we handed out (and close_range and closefrom, which meet our own), and the netlink socket that would make libibverbs skip sysfs.
+ * code of uverbs, close of an fd that we handed out (interpose_close.cc), and the netlink socket that would make libibverbs skip sysfs.
  * mmap, read and poll are not here: the device node is a memfd, and channels are pipes.
  *
- * The originals are looked up once, in the constructor: dlsym may allocate and is not safe in a signal handler. A call before
- * that (another library's constructor) goes to the kernel directly.
- *
- * Invariants
+ * Invariants, of interpose_close.cc, too
  *   IPO-1  a call that is not ours behaves as without us: result, errno, cancellation, signal safety. One exception: a path that points to
  *          unmapped memory is read here before the kernel can say EFAULT.
  *   IPO-2  no file is opened and nothing is printed before a program lists devices: this library is in sh and mpirun too.
@@ -20,22 +17,17 @@
  */
 #undef _FORTIFY_SOURCE // its inline open() would clash with ours
 
+#include "softefa/preload/original.h"
 #include "softefa/preload/registry.h"
-#include "softefa/preload/report.h"
 #include "softefa/settings.h"
 #include "softefa/uverbs/fd_marks.h"
 #include "softefa/uverbs/file.h"
 #include "softefa/uverbs/uncancelled.h"
 
-#include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <cstdarg>
-#include <cstdlib>
 #include <cstring>
-#include <dlfcn.h>
 #include <fcntl.h>
-#include <linux/close_range.h>
 #include <linux/netlink.h>
 #include <rdma/rdma_user_ioctl_cmds.h>
 #include <sys/ioctl.h>
@@ -52,18 +44,6 @@ constexpr unsigned major_number = 231;
 constexpr unsigned minor_base   = 192;
 constexpr char     node_prefix[] = "/dev/infiniband/uverbs";
 
-// --- originals -----------------------------------------------------------------------------------------------------------
-
-/// libc's function of that name, or null before the constructor ran.
-template <class F> struct original {
-    std::atomic<F *> function{nullptr};
-    void             resolve(const char *name)
-    {
-        function.store(reinterpret_cast<F *>(dlsym(RTLD_NEXT, name)), std::memory_order_relaxed);
-    }
-    F *get() const { return function.load(std::memory_order_relaxed); }
-};
-
 original<int(const char *, int, ...)>                 real_open, real_open64;
 original<int(const char *, int)>                      real_open_2, real_open64_2;
 original<int(const char *, struct stat *)>            real_stat;
@@ -75,33 +55,7 @@ original<int(int, const char *, struct stat64 *)>     real_xstat64;
 original<int(int, int, struct stat *)>                real_fxstat;
 original<int(int, int, struct stat64 *)>              real_fxstat64;
 original<int(int, unsigned long, ...)>                real_ioctl;
-original<int(int)>                                    real_close;
-original<int(unsigned, unsigned, int)>                real_close_range;
-original<void(int)>                                   real_closefrom;
 original<int(int, int, int)>                          real_socket;
-
-void resolve_all()
-{
-    real_open.resolve("open");
-    real_open64.resolve("open64");
-    real_open_2.resolve("__open_2");
-    real_open64_2.resolve("__open64_2");
-    real_stat.resolve("stat");
-    real_stat64.resolve("stat64");
-    real_fstat.resolve("fstat");
-    real_fstat64.resolve("fstat64");
-    real_xstat.resolve("__xstat");
-    real_xstat64.resolve("__xstat64");
-    real_fxstat.resolve("__fxstat");
-    real_fxstat64.resolve("__fxstat64");
-    real_ioctl.resolve("ioctl");
-    real_close.resolve("close");
-    real_close_range.resolve("close_range");
-    real_closefrom.resolve("closefrom");
-    real_socket.resolve("socket");
-}
-
-// --- what is ours --------------------------------------------------------------------------------------------------------
 
 /// Joins the domain when a program looks for devices.
 bool devices_available(look reason)
@@ -195,86 +149,57 @@ mode_t mode_argument(int flags, va_list arguments)
     return (flags & O_CREAT) != 0 || (flags & O_TMPFILE) == O_TMPFILE ? static_cast<mode_t>(va_arg(arguments, int)) : 0;
 }
 
-// --- closing many ---------------------------------------------------------------------------------------------------------
-
-int plain_close_range(unsigned first, unsigned last, int flags)
+/// `large`: O_LARGEFILE where the function's name says so. `mode`: what the original takes behind the flags.
+template <class F, class... Mode> int open_path(const original<F> &behind, const char *path, int flags, int large, Mode... mode)
 {
-    auto *real = real_close_range.get();
-    return real != nullptr ? real(first, last, flags) : static_cast<int>(syscall(SYS_close_range, first, last, flags));
+    unsigned index;
+    if (is_our_node(path, &index)) [[unlikely]] {
+        return open_node(index, flags);
+    }
+    auto *real = behind.get();
+    return real != nullptr ? real(path, flags, mode...) : static_cast<int>(syscall(SYS_openat, AT_FDCWD, path, flags | large, (mode_t{0} | ... | mode)));
 }
 
-/// Closes around our own descriptors, and tears down devices that are among the others. Only where this process has some of either: the
-/// membership in the domain is there before the first device is opened and after the last one was closed.
-int careful_close_range(unsigned first, unsigned last, int flags)
+/// `version`: what the original takes in front.
+template <class F, class Stat, class... Version> int stat_path(const original<F> &behind, const char *path, Stat *st, Version... version)
 {
-    // A call that the kernel refuses closes nothing, so it is asked first, about numbers that nobody has.
-    if (const int result = plain_close_range(~0u, ~0u, flags); result != 0) {
-        return result;
+    unsigned index;
+    if (is_our_node(path, &index)) [[unlikely]] {
+        return stat_node(index, st);
     }
-    const bool unshared = (flags & static_cast<int>(CLOSE_RANGE_UNSHARE)) != 0; // done, and the other threads keep what is closed here
-    flags &= ~static_cast<int>(CLOSE_RANGE_UNSHARE);
-    const int marked = static_cast<int>(std::min<unsigned>(last, uverbs::fd_mark_max - 1));
-    for (int fd = uverbs::fd_next_handed_out(static_cast<int>(std::min<unsigned>(first, uverbs::fd_mark_max)), marked); fd >= 0 && !unshared;
-         fd     = uverbs::fd_next_handed_out(fd + 1, marked)) {
-        (void)uverbs::file_closing(fd);
-    }
-    for (unsigned at = first; at <= last;) {
-        const int      kept = at < static_cast<unsigned>(uverbs::fd_mark_max) ? fabric::fd_next_private(static_cast<int>(at), marked) : -1;
-        const unsigned end  = kept >= 0 ? static_cast<unsigned>(kept) : last;
-        if (kept < 0 || end > at) {
-            const int result = plain_close_range(at, kept >= 0 ? end - 1 : last, flags);
-            if (result != 0) {
-                return result;
-            }
-        }
-        if (kept < 0) {
-            break;
-        }
-        at = end + 1;
-    }
-    return 0;
+    auto *real = behind.get();
+    return real != nullptr ? real(version..., path, st) : kernel_stat(AT_FDCWD, path, st, 0);
 }
 
-// --- constructor -----------------------------------------------------------------------------------------------------------
-
-/// True if `path` is where some Soft EFA process put its tree: inherited from a parent, maybe of another domain.
-bool is_soft_tree(const char *path)
+template <class F, class Stat, class... Version> int stat_open_file(const original<F> &behind, int fd, Stat *st, Version... version)
 {
-    const char *last = strrchr(path, '/');
-    return last != nullptr && strcmp(last + 1, sysfs_link_name) == 0;
-}
-
-/// Two variables, nothing else (IPO-2): where libibverbs finds the tree, and that libfabric must not bypass the verbs calls that
-/// drive the engine, unless the helper thread stands in for them.
-__attribute__((constructor)) void prepare_process()
-{
-    const int saved_errno = errno; // main begins with 0
-    resolve_all();
-    const settings *s = settings_get(nullptr);
-    if (s == nullptr || getuid() != geteuid()) {
-        errno = saved_errno;
-        return; // complaints wait until somebody looks for a device
-    }
-    char path[160];
-    registry_sysfs_path(*s, path, sizeof(path));
-    const char *set = getenv("SYSFS_PATH");
-    if (set == nullptr || (is_soft_tree(set) && strcmp(set, path) != 0)) {
-        setenv("SYSFS_PATH", path, 1);
-    } else if (strcmp(set, path) != 0) {
-        report(severity::debug, "SYSFS_PATH=%s was set before and is kept; the devices are below %s", set, path);
-    }
-    if (s->direct == 0) {
-        setenv("FI_EFA_USE_DATA_PATH_DIRECT", "0", 0);
-    }
-    errno = saved_errno;
+    auto *real = behind.get();
+    return fstat_result(real != nullptr ? real(version..., fd, st) : kernel_stat(fd, "", st, AT_EMPTY_PATH), fd, st);
 }
 
 } // namespace
+
+void resolve_opening()
+{
+    real_open.resolve("open");
+    real_open64.resolve("open64");
+    real_open_2.resolve("__open_2");
+    real_open64_2.resolve("__open64_2");
+    real_stat.resolve("stat");
+    real_stat64.resolve("stat64");
+    real_fstat.resolve("fstat");
+    real_fstat64.resolve("fstat64");
+    real_xstat.resolve("__xstat");
+    real_xstat64.resolve("__xstat64");
+    real_fxstat.resolve("__fxstat");
+    real_fxstat64.resolve("__fxstat64");
+    real_ioctl.resolve("ioctl");
+    real_socket.resolve("socket");
+}
+
 } // namespace softefa::preload
 
 using namespace softefa::preload;
-
-#define SOFTEFA_EXPORT extern "C" __attribute__((visibility("default")))
 
 SOFTEFA_EXPORT int open(const char *path, int flags, ...)
 {
@@ -282,12 +207,7 @@ SOFTEFA_EXPORT int open(const char *path, int flags, ...)
     va_start(arguments, flags);
     const mode_t mode = mode_argument(flags, arguments);
     va_end(arguments);
-    unsigned index;
-    if (is_our_node(path, &index)) [[unlikely]] {
-        return open_node(index, flags);
-    }
-    auto *real = real_open.get();
-    return real != nullptr ? real(path, flags, mode) : static_cast<int>(syscall(SYS_openat, AT_FDCWD, path, flags, mode));
+    return open_path(real_open, path, flags, 0, mode);
 }
 
 SOFTEFA_EXPORT int open64(const char *path, int flags, ...)
@@ -296,100 +216,23 @@ SOFTEFA_EXPORT int open64(const char *path, int flags, ...)
     va_start(arguments, flags);
     const mode_t mode = mode_argument(flags, arguments);
     va_end(arguments);
-    unsigned index;
-    if (is_our_node(path, &index)) [[unlikely]] {
-        return open_node(index, flags);
-    }
-    auto *real = real_open64.get();
-    return real != nullptr ? real(path, flags, mode)
-                           : static_cast<int>(syscall(SYS_openat, AT_FDCWD, path, flags | O_LARGEFILE, mode));
+    return open_path(real_open64, path, flags, O_LARGEFILE, mode);
 }
 
-/// What open becomes under _FORTIFY_SOURCE when the flags are not constant.
-SOFTEFA_EXPORT int __open_2(const char *path, int flags)
-{
-    unsigned index;
-    if (is_our_node(path, &index)) [[unlikely]] {
-        return open_node(index, flags);
-    }
-    auto *real = real_open_2.get();
-    return real != nullptr ? real(path, flags) : static_cast<int>(syscall(SYS_openat, AT_FDCWD, path, flags, 0));
-}
+// What open becomes under _FORTIFY_SOURCE when the flags are not constant.
+SOFTEFA_EXPORT int __open_2(const char *path, int flags) { return open_path(real_open_2, path, flags, 0); }
+SOFTEFA_EXPORT int __open64_2(const char *path, int flags) { return open_path(real_open64_2, path, flags, O_LARGEFILE); }
 
-SOFTEFA_EXPORT int __open64_2(const char *path, int flags)
-{
-    unsigned index;
-    if (is_our_node(path, &index)) [[unlikely]] {
-        return open_node(index, flags);
-    }
-    auto *real = real_open64_2.get();
-    return real != nullptr ? real(path, flags) : static_cast<int>(syscall(SYS_openat, AT_FDCWD, path, flags | O_LARGEFILE, 0));
-}
-
-SOFTEFA_EXPORT int stat(const char *path, struct stat *st) noexcept
-{
-    unsigned index;
-    if (is_our_node(path, &index)) [[unlikely]] {
-        return stat_node(index, st);
-    }
-    auto *real = real_stat.get();
-    return real != nullptr ? real(path, st) : kernel_stat(AT_FDCWD, path, st, 0);
-}
-
-SOFTEFA_EXPORT int stat64(const char *path, struct stat64 *st) noexcept
-{
-    unsigned index;
-    if (is_our_node(path, &index)) [[unlikely]] {
-        return stat_node(index, st);
-    }
-    auto *real = real_stat64.get();
-    return real != nullptr ? real(path, st) : kernel_stat(AT_FDCWD, path, st, 0);
-}
-
-SOFTEFA_EXPORT int fstat(int fd, struct stat *st) noexcept
-{
-    auto *real = real_fstat.get();
-    return fstat_result(real != nullptr ? real(fd, st) : kernel_stat(fd, "", st, AT_EMPTY_PATH), fd, st);
-}
-
-SOFTEFA_EXPORT int fstat64(int fd, struct stat64 *st) noexcept
-{
-    auto *real = real_fstat64.get();
-    return fstat_result(real != nullptr ? real(fd, st) : kernel_stat(fd, "", st, AT_EMPTY_PATH), fd, st);
-}
+SOFTEFA_EXPORT int stat(const char *path, struct stat *st) noexcept { return stat_path(real_stat, path, st); }
+SOFTEFA_EXPORT int stat64(const char *path, struct stat64 *st) noexcept { return stat_path(real_stat64, path, st); }
+SOFTEFA_EXPORT int fstat(int fd, struct stat *st) noexcept { return stat_open_file(real_fstat, fd, st); }
+SOFTEFA_EXPORT int fstat64(int fd, struct stat64 *st) noexcept { return stat_open_file(real_fstat64, fd, st); }
 
 // What stat and fstat were in programs linked against glibc before 2.33.
-SOFTEFA_EXPORT int __xstat(int version, const char *path, struct stat *st) noexcept
-{
-    unsigned index;
-    if (is_our_node(path, &index)) [[unlikely]] {
-        return stat_node(index, st);
-    }
-    auto *real = real_xstat.get();
-    return real != nullptr ? real(version, path, st) : kernel_stat(AT_FDCWD, path, st, 0);
-}
-
-SOFTEFA_EXPORT int __xstat64(int version, const char *path, struct stat64 *st) noexcept
-{
-    unsigned index;
-    if (is_our_node(path, &index)) [[unlikely]] {
-        return stat_node(index, st);
-    }
-    auto *real = real_xstat64.get();
-    return real != nullptr ? real(version, path, st) : kernel_stat(AT_FDCWD, path, st, 0);
-}
-
-SOFTEFA_EXPORT int __fxstat(int version, int fd, struct stat *st) noexcept
-{
-    auto *real = real_fxstat.get();
-    return fstat_result(real != nullptr ? real(version, fd, st) : kernel_stat(fd, "", st, AT_EMPTY_PATH), fd, st);
-}
-
-SOFTEFA_EXPORT int __fxstat64(int version, int fd, struct stat64 *st) noexcept
-{
-    auto *real = real_fxstat64.get();
-    return fstat_result(real != nullptr ? real(version, fd, st) : kernel_stat(fd, "", st, AT_EMPTY_PATH), fd, st);
-}
+SOFTEFA_EXPORT int __xstat(int version, const char *path, struct stat *st) noexcept { return stat_path(real_xstat, path, st, version); }
+SOFTEFA_EXPORT int __xstat64(int version, const char *path, struct stat64 *st) noexcept { return stat_path(real_xstat64, path, st, version); }
+SOFTEFA_EXPORT int __fxstat(int version, int fd, struct stat *st) noexcept { return stat_open_file(real_fxstat, fd, st, version); }
+SOFTEFA_EXPORT int __fxstat64(int version, int fd, struct stat64 *st) noexcept { return stat_open_file(real_fxstat64, fd, st, version); }
 
 SOFTEFA_EXPORT int ioctl(int fd, unsigned long request, ...) noexcept
 {
@@ -408,46 +251,6 @@ SOFTEFA_EXPORT int ioctl(int fd, unsigned long request, ...) noexcept
     }
     auto *real = real_ioctl.get();
     return real != nullptr ? real(fd, request, argument) : static_cast<int>(syscall(SYS_ioctl, fd, request, argument));
-}
-
-SOFTEFA_EXPORT int close(int fd)
-{
-    if (softefa::uverbs::file_closing(fd) == softefa::uverbs::close_verdict::refused) [[unlikely]] {
-        errno = EBADF;
-        return -1;
-    }
-    auto *real = real_close.get();
-    return real != nullptr ? real(fd) : static_cast<int>(syscall(SYS_close, fd));
-}
-
-SOFTEFA_EXPORT int close_range(unsigned first, unsigned last, int flags) noexcept
-{
-    const bool closes = (flags & static_cast<int>(CLOSE_RANGE_CLOEXEC)) == 0 && first <= last;
-    if (closes && softefa::fabric::fds_private_here()) [[unlikely]] {
-        return careful_close_range(first, last, flags);
-    }
-    return plain_close_range(first, last, flags);
-}
-
-SOFTEFA_EXPORT void closefrom(int first) noexcept
-{
-    const auto from = static_cast<unsigned>(first < 0 ? 0 : first);
-    if (softefa::fabric::fds_private_here()) [[unlikely]] {
-        if (careful_close_range(from, ~0u, 0) == 0) {
-            return;
-        }
-        for (int fd = static_cast<int>(from); fd < softefa::uverbs::fd_mark_max; ++fd) { // before Linux 5.9
-            if (softefa::uverbs::file_closing(fd) == softefa::uverbs::close_verdict::pass) {
-                syscall(SYS_close, fd);
-            }
-        }
-        return;
-    }
-    if (auto *real = real_closefrom.get(); real != nullptr) {
-        real(first);
-    } else {
-        (void)plain_close_range(from, ~0u, 0);
-    }
 }
 
 SOFTEFA_EXPORT int socket(int domain, int type, int protocol) noexcept
