@@ -18,6 +18,7 @@
 namespace softefa::dev {
 
 constexpr base::time_ns lookup_pause = base::ms(20);     ///< between two looks at work that is still parked
+constexpr base::time_ns nobody_listens_limit = base::ms(100); ///< work for a number that is owned by a process that nobody can connect to
 constexpr base::time_ns handshake_limit = base::sec(10); ///< an accepted connection that never says hello
 constexpr base::time_ns accept_pause = base::ms(20);     ///< without accepting, after descriptors or memory ran out
 
@@ -96,8 +97,12 @@ enum class source : std::uint32_t { wake, listener, socket, pidfd };
 void helper_watch_listener(bool wanted) noexcept;
 /// Its slot, 0: there is none in that state.
 unsigned peer_find(std::uint64_t instance, peer_state state) noexcept;
-/// Begins a connection. False: its backlog is full.
-bool peer_connect(std::uint64_t instance) noexcept;
+enum class attempt : std::uint8_t {
+    begun,   ///< or a shortage of this process's, which is waited out
+    crowded, ///< its backlog is full
+    nobody,  ///< there is no socket, or none that listens
+};
+attempt peer_connect(std::uint64_t instance) noexcept;
 void peer_close(unsigned index) noexcept;
 void peer_on_socket(unsigned index) noexcept;
 void peers_accept() noexcept;

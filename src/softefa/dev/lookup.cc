@@ -7,6 +7,13 @@
  *
  * Also who does not answer: a process whose backlog stays full, or that never says welcome, ends the work like a peer that does not move, after as
  * long a time (SOFTEFA_UNRESPONSIVE_TIMEOUT).
+ *
+ * And where nobody listens: a process owns a number from the creation of a queue pair on, and listens from its first RTR until it exits. So none of its
+ * queue pairs is ready, and work ends as with one that is not ready in a process that listens, a moment later: the lock of a number and its word are
+ * not written at once. To listen from the creation on would answer at once, but cost each process that only looks at the device a socket and a
+ * thread, and say nothing of one that has left the registry and is slow to end.
+ *
+ *   LKP-1  work waits without a bound only for a process that is stopped, or for a shortage of this one to end.
  */
 #include "softefa/dev/helper_state.h"
 
@@ -66,6 +73,23 @@ void settle(const destination &d, unsigned index, bool ended, wire::efa_status h
     }
 }
 
+/// True once some of the work for a destination has waited in vain for so long. It begins to when it is first found that the destination is not to be
+/// reached, so there are two looks at least.
+bool waited_in_vain(const destination &d, base::time_ns limit) noexcept
+{
+    const engine_guard  guard;
+    const base::time_ns now   = base::clock_now_ns();
+    bool                ended = false;
+    for (op *o = engine().parked.head; o != nullptr; o = o->next) {
+        if (o->device != d.device || o->dst_qpn != d.qpn)
+            continue;
+        if (o->given_up_at == 0)
+            o->given_up_at = now + limit;
+        ended |= o->given_up_at <= now;
+    }
+    return ended;
+}
+
 /// A process whose backlog is full accepts nobody: it is stopped, or busy for a moment. True once that has lasted as long as a peer may be silent.
 bool crowded_for_long(std::uint64_t instance, bool crowded) noexcept
 {
@@ -108,8 +132,15 @@ bool answer(const destination &d) noexcept
         // else goes there. It comes up when the process goes on, and ends with it.
         if (helper.unresponsive == 0 || !helper.peers[waiting]->quiet.goes_on(base::clock_now_ns(), helper.unresponsive))
             return false;
-    } else if (!crowded_for_long(instance, !peer_connect(instance)) || helper.unresponsive == 0) {
-        return false;
+    } else {
+        const attempt made = peer_connect(instance);
+        const bool    full = crowded_for_long(instance, made == attempt::crowded);
+        if (made == attempt::nobody && waited_in_vain(d, nobody_listens_limit)) {
+            settle(d, 0, true);
+            return true;
+        }
+        if (!full || helper.unresponsive == 0)
+            return false;
     }
     settle(d, 0, true, wire::efa_status::unreachable);
     return true;

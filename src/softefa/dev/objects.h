@@ -150,7 +150,11 @@ struct op {
     std::uint64_t progress = 0;   ///< bytes sent (write) or landed (read)
     std::uint64_t deadline_ns = 0;
     std::uint64_t sent_to = 0;    ///< end of its last record in the ring towards its peer
-    std::uint64_t source_address = 0, source_epoch = 0; ///< of the grant; only if granted
+    union {
+        std::uint64_t source_address = 0; ///< of the grant; only if granted
+        std::uint64_t given_up_at;        ///< only if parked: when it ends unless its destination is reached first; 0: it waits
+    };
+    std::uint64_t source_epoch = 0; ///< of the grant; only if granted
     std::uint32_t source_slot = 0; ///< of the grant, or of what is lent
     std::uint32_t next_free = 0;
     union {

@@ -223,14 +223,14 @@ base::result<fabric::segment> own_segment() noexcept
 
 } // namespace
 
-bool peer_connect(std::uint64_t instance) noexcept
+attempt peer_connect(std::uint64_t instance) noexcept
 {
     auto socket = helper.names->connect(instance);
     if (!socket)
-        return socket.error() != status::busy;
+        return socket.error() == status::busy ? attempt::crowded : socket.error() == status::peer_gone ? attempt::nobody : attempt::begun;
     const unsigned i = peer_open(*socket, peer_state::connecting, instance);
     if (i == 0)
-        return true;
+        return attempt::begun;
     auto own = own_segment();
     if (own)
         helper.peers[i]->own = *own;
@@ -239,7 +239,7 @@ bool peer_connect(std::uint64_t instance) noexcept
         peer_close(i);
     else
         SOFTEFA_POINT(hello_sent);
-    return true;
+    return attempt::begun;
 }
 
 namespace {

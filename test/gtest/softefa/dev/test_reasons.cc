@@ -267,6 +267,53 @@ TEST_F(reasons, queue_pair_that_is_gone_is_a_reason_of_its_own)
     }
 }
 
+/// The number is owned, and its process has never had a queue pair that could receive, so it listens to nobody.
+TEST_F(reasons, queue_pair_of_a_process_that_has_none_ready_refuses_as_one_that_is_not_ready)
+{
+    for (const bool ud : {false, true}) {
+        const qp_request kind = ud ? datagrams() : qp_request{};
+        child            owner([&](pipe_end io) {
+            port         at(0);
+            const handle pd = at.pd();
+            cq_view      cq = at.cq(64);
+            queue_pair   q;
+            if (!q.open(at, pd, cq.h, cq.h, kind) || !io.put(address{q.qpn, 0, 0, 0}) || !io.wait_word(1) || q.to(qp_state::init) != base::status::ok ||
+                !io.put_word(2) || !io.wait_word(3))
+                return 2;
+            q.connect();
+            std::uint8_t memory[128];
+            auto         m = mr_register(pd, reinterpret_cast<std::uint64_t>(memory), sizeof(memory), reinterpret_cast<std::uint64_t>(memory), local_write);
+            q.post_recv(1, {{memory, sizeof(memory), m->lkey}});
+            const auto got = io.put_word(4) ? cq.wait() : std::nullopt;
+            return got && got->status == 0 ? 0 : 3;
+        });
+        endpoint e(4096, kind);
+        address  peer;
+        ASSERT_TRUE(owner.end.get(&peer));
+        const auto ends = [&](queue_pair::wqe w, const char *grows) {
+            const device_counters before = counted();
+            e.qp.post(w);
+            const auto done = e.scq.wait();
+            ASSERT_TRUE(done);
+            EXPECT_EQ(done->status, ud ? 0 : 9);
+            EXPECT_EQ(growth(before, counted()), ud ? "no_owner+1 drop_ud_unreachable+1" : grows);
+        };
+        ends(e.qp.send_inline(1, e.ah, peer.qpn, "in RESET"), "completion_errors+1 no_owner+1");
+        ASSERT_TRUE(owner.end.put_word(1) && owner.end.wait_word(2));
+        ends(e.qp.send_inline(2, e.ah, peer.qpn, "in INIT"), "completion_errors+1 no_owner+1");
+        if (!ud) {
+            ends(e.qp.rdma(write_op, 3, e.ah, peer.qpn, e.slice(0, 64), 4096, 1), "completion_errors+1 write_errors+1 no_owner+1");
+            ends(e.qp.rdma(read_op, 4, e.ah, peer.qpn, e.slice(0, 64), 4096, 1), "completion_errors+1 read_errors+1 no_owner+1");
+        }
+        ASSERT_TRUE(owner.end.put_word(3) && owner.end.wait_word(4));
+        e.qp.post(e.qp.send_inline(5, e.ah, peer.qpn, "ready"));
+        const auto done = e.scq.wait();
+        ASSERT_TRUE(done);
+        EXPECT_EQ(done->status, 0);
+        EXPECT_EQ(owner.reap(), 0);
+    }
+}
+
 /// Nobody takes the completions: at some point there is no room for another, and then a datagram is lost with a reason.
 TEST_F(reasons, every_datagram_is_received_or_dropped)
 {
