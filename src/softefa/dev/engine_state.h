@@ -142,7 +142,8 @@ struct engine_state {
     std::atomic<std::uint64_t> polls = 0; ///< ever; the helper sees by it whether the application polls
     std::atomic<bool> asleep = false;     ///< the helper waits for peers to wake it: park words are odd; set by it, cleared by a poll
     std::uint32_t     park_word = 0;      ///< last word stored in every own segment
-    unsigned          polls_asleep = 0;   ///< polls since `asleep`
+    unsigned          polls_asleep = 0;   ///< polls since `asleep`, or since so many took too long
+    std::uint64_t     polls_asleep_since = 0; ///< when the first of them was, in ns
     std::atomic<bool> waiter = false;     ///< somebody blocks on a channel: sleep at once
     std::atomic<bool> kept_given = false, kept_used = false; ///< there may be reads of peers, or our own, to be counted (kept.h)
     std::atomic<bool> lookup_wanted = false, failed_links = false; ///< reasons for a kick

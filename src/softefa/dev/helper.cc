@@ -2,8 +2,9 @@
  *
  * Sleeping. While the application polls, the helper only looks now and then whether it still does. Once it does not, the helper marks the process
  * as sleeping in every own segment (channel.h, CH-1), serves what there is until nothing moves, and sleeps until a peer, a timer or the
- * application wakes it. An application that polls many times in a row ends that (engine_poll). An idle process uses no processor time, unless it
- * has rings that are read directly (direct.cc): these wake nobody, so the sleep is a series of naps.
+ * application wakes it. Where peers ask for one thing after another it looks on for a while before it sleeps (linger.h). An application that polls
+ * many times in a row ends that (engine_poll); one that polls now and then, while it waits elsewhere, does not, and its peers' work does not wait for
+ * its polls. An idle process uses no processor time, unless it has rings that are read directly (direct.cc): these wake nobody, so the sleep is a series of naps.
  *
  * Ending. The thread is joined when the last context is closed. A program that closed or replaced our descriptors behind our back has cut the
  * wire on which it would be woken; such a thread is abandoned where it waits, and everything else is freed.
@@ -23,6 +24,7 @@
 #include <dlfcn.h>
 #include <linux/membarrier.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
@@ -38,6 +40,7 @@ namespace {
 constexpr unsigned     tick_ms_min = 1, tick_ms_max = 4; ///< looks at a polling application
 constexpr base::time_ns silent_check = base::sec(1);     ///< between two looks for silent connections
 constexpr unsigned     serve_rounds = 4096;              ///< passes before the sockets are looked at again
+constexpr base::time_ns poll_gap = base::us(512);        ///< who polls that often, on average, polls; who sleeps in between does so for 1 ms or more
 
 /// Stores the next odd word everywhere: producers that woke us for the last one may do so again.
 void mark_asleep() noexcept // engine lock held
@@ -94,14 +97,74 @@ void wait_events(int epoll_fd, epoll_event *events, int room, int *count_p, base
     }
 }
 
-void dispatch(const epoll_event *events, int count) noexcept
+/// The engine lock is not waited for: who holds it does the same.
+bool look() noexcept
 {
+    if (engine().waiters.load(std::memory_order_relaxed) != 0 || !engine_try_lock()) // ENG-5
+        return false;
+    const bool posted = direct_look(), moved = engine_run();
+    engine_unlock();
+    return posted || moved;
+}
+
+/// Looks on for a while; for others the process sleeps all the time. The peer that woke us writes nothing more for the same park word, another one writes
+/// once, to nobody's harm. False: the application polls again.
+bool look_on(const engine_state &e) noexcept
+{
+    const base::time_ns until = helper.moved_at + helper.lingers.longest_ns;
+    for (bool idle = false;;) {
+        sched_yield();
+        const bool moved = look();
+        const base::time_ns now = base::clock_now_ns();
+        if (!e.asleep.load(std::memory_order_relaxed))
+            return false;
+        if (moved) {
+            helper.moved_at = now;
+            if (idle)
+                helper.lingers.found();
+        } else if (now - helper.moved_at >= helper.lingers.look_ns) {
+            helper.lingers.wasted();
+            return true;
+        }
+        idle = !moved;
+        if (now >= until || helper.stop.load(std::memory_order_relaxed))
+            return true;
+    }
+}
+
+/// Nobody polls. Serves what there is; returns when to look again, as serve() does. `woken`: by somebody, not by a timer, at `now`.
+base::time_ns serve_asleep(const engine_state &e, bool woken, base::time_ns now) noexcept
+{
+    if (woken && e.asleep.load(std::memory_order_relaxed) && look()) {
+        helper.lingers.slept(now - helper.moved_at);
+        helper.moved_at = base::clock_now_ns();
+        if (helper.lingers.pays() && !look_on(e))
+            return base::ms(tick_ms_min);
+    }
+    return serve(true);
+}
+
+/// Whether the application has polled often enough since the last look, or does right now: a pass of many copies takes longer than poll_gap.
+bool application_polls(engine_state &e, base::time_ns now) noexcept
+{
+    const std::uint64_t polls = e.polls.load(std::memory_order_relaxed), fresh = polls - helper.polls_seen;
+    const base::time_ns since = now - helper.polls_at;
+    helper.polls_seen = polls;
+    helper.polls_at   = now;
+    return !e.waiter.exchange(false, std::memory_order_relaxed) && fresh != 0 &&
+           (fresh * poll_gap >= since || e.lock.load(std::memory_order_relaxed) != 0);
+}
+
+/// True: somebody woke us.
+bool dispatch(const epoll_event *events, int count) noexcept
+{
+    bool woken = false;
     for (int k = 0; k < count; ++k) { // bounds: a program may have put an epoll of its own on our number
         const auto     from  = static_cast<source>(events[k].data.u64 >> 32);
         const unsigned index = static_cast<std::uint32_t>(events[k].data.u64);
         std::uint64_t  ignored;
         switch (from) {
-        case source::wake: (void)!read(helper.wake_fd, &ignored, sizeof(ignored)); break;
+        case source::wake: woken |= read(helper.wake_fd, &ignored, sizeof(ignored)) > 0; break;
         case source::listener: peers_accept(); break;
         case source::socket:
             if (index < limits::links && helper.peers[index] != nullptr)
@@ -115,6 +178,7 @@ void dispatch(const epoll_event *events, int count) noexcept
         if (from == source::socket || from == source::pidfd)
             break; // a slot may have been reused: fresh events only; epoll is level-triggered
     }
+    return woken;
 }
 
 void *helper_main(void *generation) noexcept
@@ -122,11 +186,12 @@ void *helper_main(void *generation) noexcept
     engine_state &e          = engine();
     const auto    mine       = reinterpret_cast<std::uintptr_t>(generation);
     const int     epoll_fd   = helper.epoll_fd;
-    std::uint64_t last_polls = e.polls.load(std::memory_order_relaxed);
     unsigned      tick_ms    = tick_ms_min;
     base::time_ns pause      = base::ms(tick_ms_min);
     bool          parked     = false;
     epoll_event   events[32];
+    helper.polls_seen = e.polls.load(std::memory_order_relaxed);
+    helper.polls_at   = base::clock_now_ns();
 
     if (settings_in_force().direct != 0)
         prctl(PR_SET_TIMERSLACK, 1ul); // of this thread: naps are short
@@ -137,7 +202,9 @@ void *helper_main(void *generation) noexcept
         wait_events(epoll_fd, events, 32, &count, pause);
         if (auto waited = mine; !helper.waiting.compare_exchange_strong(waited, 0, std::memory_order_acq_rel))
             return nullptr; // HLP-3
-        dispatch(events, count);
+        const bool woken = dispatch(events, count);
+        if (woken)
+            helper.wakes.store(helper.wakes.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
         const base::time_ns now = base::clock_now_ns();
         if (e.failed_links.exchange(false, std::memory_order_relaxed) || (helper.accepted != 0 && now >= helper.next_silent_check)) {
             peers_drop_failed_and_silent();
@@ -154,10 +221,7 @@ void *helper_main(void *generation) noexcept
             parked        = peers_look_up_parked();
             helper.next_lookup = base::clock_now_ns() + lookup_pause;
         }
-        const std::uint64_t polls  = e.polls.load(std::memory_order_relaxed);
-        const bool          active = polls != last_polls && !e.waiter.exchange(false, std::memory_order_relaxed);
-        last_polls = polls;
-        if (active && !e.asleep.load(std::memory_order_relaxed)) {
+        if (application_polls(e, now) && !e.asleep.load(std::memory_order_relaxed)) {
             tick_ms = std::min(tick_ms * 2, tick_ms_max);
             pause   = base::ms(tick_ms);
             helper.naps = false;
@@ -165,7 +229,7 @@ void *helper_main(void *generation) noexcept
                 pause = std::min(pause, serve(false));
         } else {
             tick_ms = tick_ms_min;
-            pause   = serve(true);
+            pause   = serve_asleep(e, woken, now);
         }
         if (helper.naps)
             pause = std::min(pause, direct_pause(base::clock_now_ns() - helper.moved_at));

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "softefa/dev/engine_state.h"
 #include "softefa/dev/helper.h"
+#include "softefa/dev/linger.h"
 #include "softefa/fabric/handshake.h"
 #include "softefa/fabric/private_fd.h"
 
@@ -83,6 +84,10 @@ struct helper_state {
     base::time_ns     next_progress_check = 0;
     bool              naps = false;       ///< rings are read directly: never sleeps for long
     base::time_ns     moved_at = 0;       ///< when a pass last moved anything
+    linger_rule       lingers;            ///< tests set it before the thread starts
+    std::atomic<std::uint64_t> wakes = 0; ///< times that somebody woke it, ever
+    std::uint64_t     polls_seen = 0;     ///< of the application, at the last look at them
+    base::time_ns     polls_at = 0;       ///< when that was
     crowd             crowds[64] = {};  ///< whose backlog was full when we tried last
     std::uint32_t     cut_rule = 0;     ///< fabric::cut_rule for segments of this process
 };

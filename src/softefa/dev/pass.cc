@@ -26,6 +26,7 @@ namespace {
 
 constexpr char     bad_position[] = "position beyond what was sent";
 constexpr unsigned polls_to_waken = 64; ///< in a row, until the application counts as polling again
+constexpr base::time_ns waken_within = base::ms(32); ///< if they took longer it does not: it waits elsewhere in between
 
 [[gnu::noinline]] bool run_dirty(engine_state &e) noexcept
 {
@@ -291,13 +292,26 @@ namespace {
 /// The application polls: peers need not wake the helper any more.
 [[gnu::noinline]] void awake(engine_state &e) noexcept
 {
-    e.polls_asleep = 0;
-    e.park_word    = (e.park_word + 2) & ~1u;
+    e.park_word = (e.park_word + 2) & ~1u;
     for (unsigned i = 1; i < e.link_count; ++i)
         if (e.links[i] != nullptr)
             e.links[i]->channel->own.control()->park.store(e.park_word, std::memory_order_relaxed);
     e.asleep.store(false, std::memory_order_relaxed);
     helper_kick();
+}
+
+/// A poll while the process counts as asleep. True: it does not any more.
+[[gnu::noinline]] bool polls_in_earnest(engine_state &e) noexcept
+{
+    if (e.polls_asleep == 0)
+        e.polls_asleep_since = base::clock_now_ns();
+    if (++e.polls_asleep < polls_to_waken)
+        return false;
+    e.polls_asleep = 0;
+    if (base::clock_now_ns() - e.polls_asleep_since > waken_within)
+        return false;
+    awake(e);
+    return true;
 }
 
 /// ENG-5: whether this poll leaves the lock to a command.
@@ -319,9 +333,7 @@ void engine_poll(handle) noexcept
     const bool moved = run(e);
     e.polls.store(e.polls.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
     if (e.asleep.load(std::memory_order_relaxed)) [[unlikely]] {
-        if (++e.polls_asleep >= polls_to_waken)
-            awake(e);
-        else
+        if (!polls_in_earnest(e))
             keep_served(e, moved); // this may have been the last poll before the application blocks
     }
     e.idle_polls     = moved ? 0 : e.idle_polls + 1;
