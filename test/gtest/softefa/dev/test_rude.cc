@@ -529,21 +529,40 @@ int sender(pipe_end io, softefa::settings rules)
     return 0;
 }
 
+/// Three messages that have arrived, and the fatal one.
+int sender_that_dies(pipe_end io, softefa::settings rules)
+{
+    if (!configure(rules))
+        return 9;
+    endpoint e;
+    address  peer;
+    if (!io.swap(address_of(e), &peer))
+        return 2;
+    for (std::uint16_t i = 1; i <= 4; ++i) {
+        e.qp.post(e.qp.send_inline(i, e.ah, peer.qpn, std::string(1, static_cast<char>(i))));
+        if (auto done = e.scq.wait(); !done || done->status != 0)
+            return 3;
+    }
+    return 4;
+}
+
 TEST_F(rude_device, process_kills_itself_at_the_nth_work_request)
 {
     softefa::settings rules = wanted;
     rules.rude.kill_at      = 4;
-    child    other([&](pipe_end io) { return sender(io, rules); });
-    endpoint e;
-    address  peer;
+    child      other([&](pipe_end io) { return sender_that_dies(io, rules); });
+    endpoint   e;
+    address    peer;
+    const auto gone = peers_gone();
     for (std::uint16_t i = 0; i < 10; ++i)
         e.qp.post_recv(i, {e.slice(i * 64u, 64)});
     ASSERT_TRUE(other.end.swap(address_of(e), &peer));
     EXPECT_EQ(other.reap(), -SIGKILL);
-    unsigned arrived = 0;
-    while (e.rcq.wait(20))
-        ++arrived;
-    EXPECT_LE(arrived, 3u); // they may have been parked still
+    ASSERT_TRUE(until([&] { return peers_gone() > gone; })); // what it left on its way has been served
+    std::multiset<unsigned> arrived;
+    while (auto got = e.rcq.poll())
+        arrived.insert(e.memory[got->req_id * 64u]);
+    EXPECT_EQ(arrived, (std::multiset<unsigned>{1, 2, 3}));
 }
 
 /// As a container's first program is: the kernel keeps a SIGKILL from it that it sends itself.
