@@ -5,30 +5,22 @@
  * current one and is replaced by rename if the tree is stale or damaged.
  * Waiting is bounded: a process that is stopped while it holds the lock exclusively must not hang others.
  *
- * A refusal is of one look (REG-4). A program that lists devices again is asked again, whatever refused it: descriptors, room, another profile
- * may be gone. After a refusal the device's nodes alone are no reason to try: nobody heard of them, and each try may wait for seconds. Rejected: pthread_once, which
- * made the first refusal the last word. The lock between threads names its holder in one step, so that a signal handler finds out that
- * it interrupted a look of its own thread; a mutex would name it a moment later, and thread-local storage is the program's to spend.
+ * Here is one try to enter; when this process tries, and that it stays a member, is in membership.cc.
  */
 #include "softefa/preload/registry.h"
 
-#include "softefa/dev/publish.h"
 #include "softefa/fabric/private_fd.h"
 #include "softefa/fabric/private_path.h"
 #include "softefa/fabric/segment.h"
 #include "softefa/observe/names.h"
-#include "softefa/preload/report.h"
-#include "softefa/preload/sysfs_counters.h"
 #include "softefa/preload/sysfs_tree.h"
 
-#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <ctime>
 #include <dirent.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -37,9 +29,7 @@
 namespace softefa::preload {
 namespace {
 
-constexpr unsigned    lock_try_count = 2000; ///< of 1 ms each
-constexpr std::size_t choice_size    = 2048;
-constexpr std::size_t line_size      = 1024;
+constexpr std::size_t choice_size = 2048;
 
 void close_raw(int fd) { syscall(SYS_close, fd); }
 
@@ -96,20 +86,14 @@ void explain_difference(const char *theirs, const char *ours, const char *path, 
 
 enum class membership { first, member, refused };
 
-void pause_briefly()
-{
-    const timespec pause{0, 1000000};
-    nanosleep(&pause, nullptr);
-}
-
 /// Bounded: whoever holds the lock may be stopped, and every caller of the library waits behind this.
 bool share_lock(int fd)
 {
-    for (unsigned i = 0; i < lock_try_count; ++i) {
+    for (unsigned i = 0; i < registry_try_count; ++i) {
         if (flock(fd, LOCK_SH | LOCK_NB) == 0) {
             return true;
         }
-        pause_briefly();
+        registry_pause();
     }
     return false;
 }
@@ -117,7 +101,7 @@ bool share_lock(int fd)
 /// REG-2. On `first` the lock is still exclusive.
 membership lock_choice(int fd, const char *ours, const char *path, char *error, std::size_t error_size)
 {
-    for (unsigned i = 0; i < lock_try_count; ++i) {
+    for (unsigned i = 0; i < registry_try_count; ++i) {
         if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
             if (write_choice(fd, ours)) {
                 return membership::first;
@@ -136,7 +120,7 @@ membership lock_choice(int fd, const char *ours, const char *path, char *error, 
             }
             flock(fd, LOCK_UN);
         }
-        pause_briefly();
+        registry_pause();
     }
     snprintf(error, error_size, "%s/domain stays locked by another process", path);
     return membership::refused;
@@ -197,115 +181,43 @@ int publish_tree(int folder_fd, const settings &values, bool alone)
     return 0;
 }
 
-struct joined_domain {
-    bool        ever    = false; ///< was a member once
-    bool        refused = false; ///< the last look was
-    int         lock_fd = -1; ///< membership; open until the process ends
-    struct stat lock{};       ///< which file that is
-    char        error[line_size] = ""; ///< why the last look was refused
-    char        told[line_size]  = ""; ///< what the user was told last
-};
-joined_domain         joined; ///< of whoever is `looker`
-std::atomic<pid_t>    looker{0}; ///< the thread that looks; 0: none
-std::atomic<unsigned> tries_ended{0};
-pthread_once_t        fork_once = PTHREAD_ONCE_INIT;
-
-/// The lock is of the open file, which a child shares; only its number is not marked there. A thread that was looking is not there, either.
-void joined_forked()
-{
-    looker.store(0, std::memory_order_relaxed);
-    fabric::private_fds_forked();
-}
-
-void watch_forks() { pthread_atfork(nullptr, nullptr, joined_forked); }
-
-enum class turn { ours, busy, recursive };
-
-/// `ours`: until end_look(). Bounded, although a look is.
-turn begin_look()
-{
-    const auto self = static_cast<pid_t>(syscall(SYS_gettid));
-    for (unsigned i = 0; i < 4 * lock_try_count; ++i) {
-        pid_t holder = 0;
-        if (looker.compare_exchange_strong(holder, self, std::memory_order_acquire)) {
-            return turn::ours;
-        }
-        if (holder == self) {
-            return turn::recursive;
-        }
-        pause_briefly();
-    }
-    return turn::busy;
-}
-
-void end_look()
-{
-    looker.store(0, std::memory_order_release);
-}
-
-void keep_membership(int fd)
-{
-    joined.lock_fd = fabric::fd_settle_private(fd);
-    if (fstatat(joined.lock_fd, "", &joined.lock, AT_EMPTY_PATH) != 0) {
-        joined.lock = {};
-    }
-}
-
-/// REG-3: a program may have closed the descriptor behind our back, or before it became private in a forked child.
-bool still_member()
-{
-    struct stat now{};
-    if (joined.lock_fd < 0 || fstatat(joined.lock_fd, "", &now, AT_EMPTY_PATH) != 0 || now.st_ino != joined.lock.st_ino || now.st_dev != joined.lock.st_dev ||
-        now.st_nlink == 0) {
-        return false;
-    }
-    fabric::fd_mark_private(joined.lock_fd);
-    return true;
-}
-
-void report_failure(const char *what, const char *path) noexcept
-{
-    report(severity::error, path[0] != '\0' ? "%s; what led to it: softefa dump %s" : "%s%s", what, path);
-}
-
-/// False: `joined.error` says why not this time.
-bool join_again()
-{
-    const char *error = nullptr;
-    const auto *s     = settings_get(&error);
-    int         fd    = -1;
-    if (fabric::fd_is_private(joined.lock_fd)) {
-        fabric::fd_close_private(joined.lock_fd); // of a folder that was removed by hand
-    } else {
-        fabric::fd_forget_private(joined.lock_fd); // whatever has that number now is not ours
-    }
-    joined.lock_fd = -1;
-    if (s == nullptr) { // stays: the environment is read once
-        snprintf(joined.error, sizeof(joined.error), "%s", error);
-        return false;
-    }
-    if (!registry_enter(*s, &fd, joined.error, sizeof(joined.error))) {
-        return false;
-    }
-    sysfs_counters_start();
-    dev::publish_failures_to(report_failure);
-    keep_membership(fd);
-    joined.ever = true;
-    return true;
-}
-
-/// Whether the last refusal answers this look. What another thread heard while this one waited for it is as good as an answer of its own.
-bool answered_already(look reason, unsigned tries_before)
-{
-    const bool waited = tries_ended.load(std::memory_order_relaxed) != tries_before;
-    return joined.refused && (waited || (reason == look::node && !joined.ever));
-}
-
-} // namespace
-
-namespace {
-
 enum class entry { member, refused, again };
+
+/// With the file open, which the caller closes unless this process is a member.
+entry enter_locked(int folder_fd, int fd, const settings &values, char *error, std::size_t error_size)
+{
+    const char *path = values.registry_dir.c_str();
+    char        ours[choice_size];
+    settings_signature(values, ours, sizeof(ours));
+    const membership role = lock_choice(fd, ours, path, error, error_size);
+    if (role == membership::refused) {
+        return entry::refused;
+    }
+    if (was_removed(fd)) {
+        return entry::again;
+    }
+    if (const int failure = publish_tree(folder_fd, values, role == membership::first); failure != 0) {
+        snprintf(error, error_size, "cannot build the device tree in %s: %s", path, strerror(failure));
+        return entry::refused;
+    }
+    if (role == membership::member) {
+        return entry::member;
+    }
+    // Changing an exclusive lock to a shared one lets go of it for a moment, in which another process may choose.
+    char now[choice_size] = "";
+    if (!share_lock(fd)) {
+        snprintf(error, error_size, "%s/domain stays locked by another process", path);
+        return entry::refused;
+    }
+    if (was_removed(fd)) { // `softefa clean` was in between
+        return entry::again;
+    }
+    if (read_choice(fd, now) <= 0 || strcmp(now, ours) != 0) {
+        explain_difference(now, ours, path, error, error_size);
+        return entry::refused;
+    }
+    return entry::member;
+}
 
 entry enter_once(const settings &values, int *lock_fd_p, char *error, std::size_t error_size)
 {
@@ -321,46 +233,23 @@ entry enter_once(const settings &values, int *lock_fd_p, char *error, std::size_
         close_raw(folder_fd);
         return removed ? entry::again : entry::refused;
     }
-    char ours[choice_size];
-    settings_signature(values, ours, sizeof(ours));
-    membership role = lock_choice(fd, ours, path, error, error_size);
-    if (role != membership::refused && was_removed(fd)) {
-        close_raw(fd);
-        close_raw(folder_fd);
-        return entry::again;
-    }
-    if (role != membership::refused) {
-        const int failure = publish_tree(folder_fd, values, role == membership::first);
-        if (failure != 0) {
-            snprintf(error, error_size, "cannot build the device tree in %s: %s", path, strerror(failure));
-            role = membership::refused;
-        }
-    }
-    if (role == membership::first) {
-        // Changing an exclusive lock to a shared one lets go of it for a moment, in which another process may choose.
-        char now[choice_size] = "";
-        if (!share_lock(fd)) {
-            snprintf(error, error_size, "%s/domain stays locked by another process", path);
-            role = membership::refused;
-        } else if (was_removed(fd)) { // `softefa clean` was in between
-            close_raw(fd);
-            close_raw(folder_fd);
-            return entry::again;
-        } else if (read_choice(fd, now) <= 0 || strcmp(now, ours) != 0) {
-            explain_difference(now, ours, path, error, error_size);
-            role = membership::refused;
-        }
-    }
+    const entry outcome = enter_locked(folder_fd, fd, values, error, error_size);
     close_raw(folder_fd);
-    if (role == membership::refused) {
+    if (outcome == entry::member) {
+        *lock_fd_p = fd;
+    } else {
         close_raw(fd);
-        return entry::refused;
     }
-    *lock_fd_p = fd;
-    return entry::member;
+    return outcome;
 }
 
 } // namespace
+
+void registry_pause() noexcept
+{
+    const timespec pause{0, 1000000};
+    nanosleep(&pause, nullptr);
+}
 
 bool registry_enter(const settings &values, int *lock_fd_p, char *error, std::size_t error_size) noexcept
 {
@@ -369,33 +258,6 @@ bool registry_enter(const settings &values, int *lock_fd_p, char *error, std::si
         outcome = enter_once(values, lock_fd_p, error, error_size);
     }
     return outcome == entry::member;
-}
-
-bool registry_join(look reason) noexcept
-{
-    const int      saved_errno  = errno;
-    const unsigned tries_before = tries_ended.load(std::memory_order_relaxed);
-    char           line[line_size] = "";
-    bool           ok = false;
-    pthread_once(&fork_once, watch_forks);
-    if (begin_look() == turn::ours) {
-        ok = still_member();
-        if (!ok && !answered_already(reason, tries_before)) {
-            ok = join_again();
-            tries_ended.fetch_add(1, std::memory_order_relaxed); // before the lock is let go
-            if (!ok && strcmp(joined.told, joined.error) != 0) {
-                memcpy(joined.told, joined.error, sizeof(joined.told));
-                memcpy(line, joined.error, sizeof(line));
-            }
-        }
-        joined.refused = !ok;
-        end_look();
-    }
-    if (line[0] != '\0') { // behind the lock: standard error may be a pipe that nobody reads
-        report(severity::error, "%s", line);
-    }
-    errno = saved_errno;
-    return ok;
 }
 
 void registry_sysfs_path(const settings &values, char *path, std::size_t size) noexcept

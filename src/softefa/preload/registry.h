@@ -27,6 +27,10 @@ enum class look { list, node };
 /// is told to the user when it is not the one told last. False, too, from a signal handler in the middle of a look of the same thread.
 bool registry_join(look reason) noexcept;
 
+/// How often a lock is tried for, a millisecond apart: whoever holds it may be stopped.
+constexpr unsigned registry_try_count = 2000;
+void registry_pause() noexcept; ///< that millisecond
+
 /// The work of registry_join, for a given choice: *lock_fd_p stays open as the membership. False: `error` has the line.
 bool registry_enter(const settings &values, int *lock_fd_p, char *error, std::size_t error_size) noexcept;
 
