@@ -3,6 +3,7 @@
 
 #include "softefa/dev/configure.h"
 #include "softefa/dev/kept.h"
+#include "softefa/dev/publish_tables.h"
 #include "softefa/dev/record.h"
 #include "softefa/fabric/private_fd.h"
 
@@ -31,9 +32,7 @@ using observe::published;
 
 constexpr unsigned      last_sink_tries = 200; ///< of 1 ms each
 
-published   *page    = nullptr; ///< null: nothing is published
 std::size_t  size    = 0;       ///< bytes of the mapping
-unsigned     mask    = 0;       ///< entries of the recorder - 1
 int          file    = -1;
 char         link_name[160];    ///< "" = no link
 pid_t        process = 0;       ///< that publishes
@@ -119,91 +118,6 @@ published *make_page(unsigned records) noexcept
     return static_cast<published *>(base);
 }
 
-/// Scope of a change of the tables. Engine lock held.
-class changing {
-public:
-    explicit changing(published &p) noexcept : page_(p)
-    {
-        page_.sequence.store(page_.sequence.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-        std::atomic_thread_fence(std::memory_order_release);
-    }
-    ~changing()
-    {
-        page_.snapshot_mono_ns = base::clock_now_ns();
-        page_.sequence.store(page_.sequence.load(std::memory_order_relaxed) + 1, std::memory_order_release);
-    }
-    changing(const changing &)            = delete;
-    changing &operator=(const changing &) = delete;
-
-private:
-    published &page_;
-};
-
-std::uint32_t behind(const std::atomic<std::uint32_t> *doorbell, std::uint16_t consumed, std::uint32_t most) noexcept
-{
-    if (doorbell == nullptr)
-        return 0;
-    const auto count = static_cast<std::uint16_t>(static_cast<std::uint16_t>(doorbell->load(std::memory_order_relaxed)) - consumed);
-    return std::min<std::uint32_t>(count, most);
-}
-
-void fill_row(observe::qp_row &row, const qp &q) noexcept
-{
-    row.qpn       = q.qpn;
-    row.live      = 1;
-    row.device    = q.device;
-    row.type      = static_cast<std::uint8_t>(q.type);
-    row.state     = static_cast<std::uint8_t>(q.state);
-    row.send_size = q.sq_entries;
-    row.send_used = q.sq_entries - std::min(q.free_ops, q.sq_entries) + behind(q.sq_doorbell, q.sq_consumed, q.sq_entries);
-    row.recv_size = q.rq_entries;
-    row.recv_used = behind(q.rq_doorbell, q.rq_consumed, q.rq_entries);
-}
-
-std::uint16_t length(const op_list &list) noexcept
-{
-    std::uint32_t count = 0;
-    for (const op *o = list.head; o != nullptr && count < 65535; o = o->next)
-        ++count;
-    return static_cast<std::uint16_t>(count);
-}
-
-void fill_row(observe::link_row &row, const link &l) noexcept
-{
-    row.instance     = l.channel->instance;
-    row.failed       = l.failed;
-    row.is_self      = l.channel->is_self;
-    row.reads_out    = static_cast<std::uint16_t>(l.reads_out);
-    row.reads_served = static_cast<std::uint16_t>(l.read_count);
-    row.waiting      = static_cast<std::uint16_t>(std::min(length(l.pending) + length(l.pending_reads) + length(l.writes), 65535));
-}
-
-void snapshot() noexcept
-{
-    const engine_guard guard;
-    if (page == nullptr)
-        return;
-    engine_state  &e = engine();
-    const changing scope(*page);
-    objects().qps.for_each([](qp &q) {
-        if (q.sq_entries != 0 || q.rq_entries != 0)
-            fill_row(page->qps[q.slot], q);
-    });
-    for (unsigned i = 0; i < limits::links; ++i) {
-        if (i < e.link_count && e.links[i] != nullptr)
-            fill_row(page->links[i], *e.links[i]);
-        else if (page->links[i].instance != 0)
-            page->links[i] = {};
-    }
-    page->peers_connected = e.peers.peers_connected;
-    page->peers_gone      = e.peers.peers_gone;
-    page->peers_failed    = e.peers.peers_failed;
-    page->parked          = length(e.parked);
-    page->helper_asleep   = e.asleep.load(std::memory_order_relaxed);
-    if (e.peers.last_failure != nullptr)
-        copy_text(page->last_failure, sizeof(page->last_failure), e.peers.last_failure);
-}
-
 /// Changes whenever anything was counted. Reads beside the writer: cells are whole words, and a missed one shows at the next look; ThreadSanitizer
 /// is told so, since the hot path counts with plain additions.
 [[gnu::no_sanitize("thread")]] std::uint64_t total() noexcept
@@ -244,7 +158,8 @@ void run_sink_last() noexcept
 /// The state of this moment as a file: a process that goes on would overwrite its recorder, one that ends would take it along.
 bool keep_page(char *path, std::size_t room) noexcept
 {
-    const std::string &folder = settings_in_force().registry_dir;
+    const std::string     &folder = settings_in_force().registry_dir;
+    const published *const page   = tables_page();
     if (page == nullptr || folder.empty() || !fabric::raw_may_write_to(size) || failure_kept.exchange(true))
         return false;
     std::snprintf(path, room, "%s/failure.%d", folder.c_str(), static_cast<int>(getpid()));
@@ -268,7 +183,7 @@ void tell_failure() noexcept
     const char *what = failure.exchange(nullptr, std::memory_order_acq_rel);
     if (what == nullptr)
         return;
-    snapshot();
+    tables_snapshot();
     char path[160] = "";
     if (!keep_page(path, sizeof(path)))
         path[0] = '\0';
@@ -290,8 +205,7 @@ void publish_open(std::uint64_t instance) noexcept
         std::memcpy(fresh->counters, engine().counters, sizeof(fresh->counters));
         engine().counters    = fresh->counters;
         engine().record_data = records != 0 && settings_in_force().record_mode > 1;
-        mask                 = records - 1;
-        page                 = fresh;
+        tables_begin(fresh);
     }
     if (fresh != nullptr)
         make_link(instance);
@@ -304,7 +218,7 @@ void publish_withdraw() noexcept
     kept_settle(); // reads that asked nobody; behind the end of the fabric there are none left
     tell_failure(); // the helper thread may have ended before it could
     run_sink_last();
-    if (page != nullptr && link_name[0] != '\0')
+    if (tables_page() != nullptr && link_name[0] != '\0')
         (void)!unlink(link_name);
     link_name[0] = '\0';
     errno = saved;
@@ -317,12 +231,11 @@ void publish_close() noexcept
     published *old = nullptr;
     {
         const engine_guard guard;
-        old = page;
+        old = tables_end();
         if (old != nullptr)
             std::memcpy(unpublished_counters, old->counters, sizeof(old->counters));
         engine().counters    = unpublished_counters;
         engine().record_data = false;
-        page                 = nullptr;
     }
     fabric::raw_munmap(old, size);
     fabric::fd_drop_private(file);
@@ -334,7 +247,7 @@ void publish_forked() noexcept
     std::memset(unpublished_counters, 0, sizeof(unpublished_counters));
     engine().counters    = unpublished_counters;
     engine().record_data = false;
-    page                 = nullptr; // the mapping stays: unmapping is not for a fork handler
+    (void)tables_end(); // the mapping stays: unmapping is not for a fork handler
     link_name[0]         = '\0';
     fabric::raw_close(file);
     file = -1;
@@ -344,26 +257,10 @@ void publish_forked() noexcept
     pthread_mutex_init(&sink_lock, nullptr);
 }
 
-void publish_qp(const qp &q) noexcept
-{
-    if (page == nullptr)
-        return;
-    const changing scope(*page);
-    fill_row(page->qps[q.slot], q);
-}
-
-void publish_qp_gone(const qp &q) noexcept
-{
-    if (page == nullptr)
-        return;
-    const changing scope(*page);
-    page->qps[q.slot] = {};
-}
-
 void publish_contexts(unsigned count) noexcept
 {
     const engine_guard guard;
-    if (page != nullptr)
+    if (published *const page = tables_page(); page != nullptr)
         page->contexts = count;
 }
 
@@ -383,7 +280,7 @@ base::time_ns publish_tick() noexcept
         return tick - (now - last_tick);
     last_tick = now;
     kept_tell();
-    snapshot();
+    tables_snapshot();
     if (!run_sink())
         return tick; // last_total stays: also an idle process comes back
     last_total = sum;
@@ -413,16 +310,5 @@ void command_done(unsigned device, bool counted, command_kind creates, unsigned 
 }
 
 void publish_to(counters_sink to) noexcept { sink.store(to, std::memory_order_release); }
-
-void record(record_kind kind, unsigned device, unsigned qpn, unsigned peer_qpn, unsigned status, std::uint64_t a, std::uint64_t b) noexcept
-{
-    if (page == nullptr || page->record_count == 0)
-        return;
-    const std::uint64_t at = page->record_head.load(std::memory_order_relaxed);
-    observe::record    &r  = page->records[at & mask];
-    r = {base::clock_now_ns(), static_cast<std::uint16_t>(kind), static_cast<std::uint16_t>(qpn), static_cast<std::uint16_t>(peer_qpn),
-         static_cast<std::uint8_t>(device), static_cast<std::uint8_t>(status), a, b};
-    page->record_head.store(at + 1, std::memory_order_release);
-}
 
 } // namespace softefa::dev
