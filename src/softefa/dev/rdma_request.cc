@@ -149,7 +149,7 @@ void requester_read_data(link &l, const wire::header &h, const std::uint8_t *pay
     op        *o    = read_answered(l, h, last);
     if (o == nullptr)
         return;
-    if (h.address != o->progress || h.payload_size > o->total - o->progress || last != (h.payload_size == o->total - o->progress)) {
+    if (h.address != o->progress || h.payload_size == 0 || h.payload_size > o->total - o->progress || last != (h.payload_size == o->total - o->progress)) {
         link_fail(l, "read data out of place");
         return;
     }

@@ -116,12 +116,12 @@ void rdma_take_write(link &l, const wire::header &h, const std::uint8_t *payload
 
 void rdma_take_read(link &l, const wire::header &h) noexcept
 {
-    qp        *q    = nullptr;
-    efa_status seen = find_rdma_target(h, &q);
     if (h.payload_size != 0 || l.read_count == limits::reads_per_link) {
-        link_fail(l, "more reads than agreed");
+        link_fail(l, "more reads than agreed"); // before a reason of the read itself is counted
         return;
     }
+    qp        *q    = nullptr;
+    efa_status seen = find_rdma_target(h, &q);
     if (seen == efa_status::ok && h.length != 0 &&
         mr_translate(h.rkey, rkey_mask, q->domain, h.address, h.length, access_remote_read) == nullptr) {
         ++counters_of(q->device).drop_rkey;

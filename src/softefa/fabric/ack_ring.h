@@ -44,6 +44,7 @@ public:
         SOFTEFA_POINT(acknowledged);
     }
     bool violated() const noexcept { return violated_; }
+    std::uint64_t head() const noexcept { return head_; } ///< acknowledgements ever pushed
 
     static constexpr unsigned lap(std::uint64_t position) noexcept { return static_cast<unsigned>(position / ack_count + 1) & 0xf; }
 

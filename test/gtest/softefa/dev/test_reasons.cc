@@ -332,22 +332,56 @@ TEST_F(reasons, every_datagram_is_received_or_dropped)
     EXPECT_GT(now.cq_stalls, before.cq_stalls) << "the CQ was never full";
 }
 
+/// A record that this process finds in its own ring.
+void commit(softefa::wire::pdu_kind kind, std::uint16_t qpn, std::uint64_t op = 0, std::uint32_t payload_size = 0)
+{
+    softefa::dev::link &own = *engine().links[0];
+    ASSERT_NE(own.channel->tx.reserve(payload_size), nullptr);
+    link_commit(own, 0, payload_size, [&](softefa::wire::header &h) {
+        h              = {};
+        h.kind         = kind;
+        h.dst_qpn      = qpn;
+        h.op           = op;
+        h.payload_size = payload_size;
+        h.length       = payload_size;
+        h.qkey         = qkey;
+    });
+}
+
+const row broken_records[] = {
+    {"unknown kind", "drop_protocol+1",
+     [](bench &) {
+         const engine_guard guard;
+         commit(static_cast<softefa::wire::pdu_kind>(99), 0);
+     }},
+    {"read request with a payload, to a QPN of nobody", "drop_protocol+1",
+     [](bench &b) {
+         const engine_guard guard;
+         commit(softefa::wire::pdu_kind::read_req, static_cast<std::uint16_t>(b.to.qp.qpn ^ 0x4000), 0, 64);
+     }},
+    {"data of no bytes for a read", "completion_errors+1 read_errors+1 drop_protocol+1",
+     [](bench &b) {
+         const engine_guard guard;
+         b.rdma(read_op, 64, b.to.qp.qpn, b.there, b.to.rkey);
+         qp &q = *objects().qps.find(b.from.qp.h);
+         requester_fetch(q); // nobody serves it before the guard goes
+         ASSERT_EQ(q.ops[0].state, op_state::in_flight);
+         commit(softefa::wire::pdu_kind::read_data, b.from.qp.qpn, softefa::wire::op_id{q.ops[0].generation, q.slot, 0}.pack());
+     }},
+};
+
 /// In processes of their own: a failure is published once in a process's life.
 TEST_F(reasons, broken_protocol_and_overrun_are_counted_once)
 {
-    child broken([&](pipe_end) {
-        process_forked();
-        bench b;
-        expect_growth(b, "drop_protocol+1", [](bench &) {
-            const engine_guard guard;
-            link_commit(*engine().links[0], 0, 0, [](softefa::wire::header &h) {
-                h      = {};
-                h.kind = static_cast<softefa::wire::pdu_kind>(99);
-            });
-        }, false);
-        return HasFailure() ? 1 : 0;
-    });
-    EXPECT_EQ(broken.reap(), 0);
+    for (const auto &broken_record : broken_records) {
+        child broken([&](pipe_end) {
+            process_forked();
+            bench b;
+            expect_growth(b, broken_record.grows, broken_record.provoke, false);
+            return HasFailure() ? 1 : 0;
+        });
+        EXPECT_EQ(broken.reap(), 0) << broken_record.what;
+    }
     wanted.cq_overrun = 1;
     child overrun([&](pipe_end) {
         process_forked();
