@@ -1,6 +1,7 @@
 /* Completion queues, in one process: entries beyond the ring, whose they are, phases, events. */
 #include "softefa/dev/child.h"
 #include "softefa/dev/engine_state.h"
+#include "softefa/dev/set_up.h"
 
 #include <fcntl.h>
 #include <map>
@@ -71,8 +72,7 @@ TEST_F(completion_queues, entries_beside_the_ring_go_with_their_queue_pair)
             EXPECT_EQ(engine().cq_overflowing, 0u);
         }
         if (by_reset) {
-            e.qp.sq_posted = e.qp.rq_posted = 0;
-            e.qp.connect();
+            connect_anew(e.qp);
             e.qp.post_recv(1000, {e.slice(0, 64)});
             e.qp.post(e.qp.send_inline(1, e.ah, e.qp.qpn, "anew"));
             auto got = e.rcq.wait();
@@ -114,19 +114,16 @@ TEST_F(completion_queues, cq_phase_survives_many_laps_with_16_byte_entries)
 
 TEST_F(completion_queues, event_is_written_once_per_arm_and_never_lost)
 {
-    event_pipe channel;
-    ASSERT_TRUE(channel.ok());
-    endpoint   e(4096);
-    cq_request r;
-    r.event_fd    = channel.write_fd;
-    r.user_handle = 0x1122334455667788;
-    auto       cq = e.at.cq(16, r);
-    queue_pair q;
-    ASSERT_TRUE(q.open(e.at, e.pd, cq.h, cq.h));
-    q.connect();
+    constexpr std::uint64_t name = 0x1122334455667788;
+    event_pipe              channel;
+    endpoint                e(4096);
+    told_queue_pair         told;
+    cq_view                &cq = told.cq;
+    queue_pair             &q  = told.q;
+    ASSERT_TRUE(told.open(e, channel, name));
     auto events = [&](unsigned milliseconds) {
         const auto record = channel.take(milliseconds);
-        EXPECT_EQ(record.value_or(r.user_handle), r.user_handle);
+        EXPECT_EQ(record.value_or(name), name);
         return record.has_value();
     };
     q.post_recv(1, {e.slice(0, 64)});
@@ -154,15 +151,12 @@ TEST_F(completion_queues, event_is_written_once_per_arm_and_never_lost)
 
 TEST_F(completion_queues, arming_while_the_lock_is_taken_waits_for_nobody_and_is_not_lost)
 {
-    event_pipe channel;
-    ASSERT_TRUE(channel.ok());
-    endpoint   e(4096);
-    cq_request r;
-    r.event_fd = channel.write_fd;
-    auto       cq = e.at.cq(16, r);
-    queue_pair q;
-    ASSERT_TRUE(q.open(e.at, e.pd, cq.h, cq.h));
-    q.connect();
+    event_pipe      channel;
+    endpoint        e(4096);
+    told_queue_pair told;
+    cq_view        &cq = told.cq;
+    queue_pair     &q  = told.q;
+    ASSERT_TRUE(told.open(e, channel, 0));
     for (bool waits_already : {false, true}) {
         const auto before = counted().completions;
         auto       message = [&] {
@@ -184,8 +178,7 @@ TEST_F(completion_queues, arming_while_the_lock_is_taken_waits_for_nobody_and_is
         EXPECT_FALSE(channel.take(0)) << "one per arm";
         ASSERT_TRUE(cq.wait() && cq.wait());
     }
-    EXPECT_EQ(qp_destroy(q.h), status::ok);
-    EXPECT_EQ(cq_destroy(cq.h, nullptr), status::ok);
+    told.close();
 }
 
 TEST_F(completion_queues, events_reported_at_the_end_are_those_that_were_written)
@@ -196,14 +189,11 @@ TEST_F(completion_queues, events_reported_at_the_end_are_those_that_were_written
     ASSERT_GE(room, 4096);
     const std::vector<char> others(static_cast<std::size_t>(room)); // records of other queues, as far as this one is concerned
     for (int round = 0; round < 20; ++round) {
-        endpoint   e(4096);
-        cq_request r;
-        r.event_fd    = channel.write_fd;
-        r.user_handle = 0x55;
-        auto       cq = e.at.cq(16, r);
-        queue_pair q;
-        ASSERT_TRUE(q.open(e.at, e.pd, cq.h, cq.h));
-        q.connect();
+        endpoint        e(4096);
+        told_queue_pair told;
+        cq_view        &cq = told.cq;
+        queue_pair     &q  = told.q;
+        ASSERT_TRUE(told.open(e, channel, 0x55));
         ASSERT_EQ(write(channel.write_fd, others.data(), others.size()), room);
         engine_arm(cq.h);
         q.post_recv(1, {e.slice(0, 64)});
@@ -216,7 +206,7 @@ TEST_F(completion_queues, events_reported_at_the_end_are_those_that_were_written
         ASSERT_EQ(cq_destroy(cq.h, &count), status::ok);
         std::uint32_t written = 0;
         for (; const auto record = channel.take(0); ++written) {
-            EXPECT_EQ(*record, r.user_handle);
+            EXPECT_EQ(*record, 0x55u);
         }
         EXPECT_EQ(count, written) << round;
     }

@@ -1,5 +1,5 @@
 /* Every limit that `softefa limits` shows, set to a small value: taken at the value, refused beyond it, and there again when something was given back. */
-#include "softefa/dev/nic.h"
+#include "softefa/dev/set_up.h"
 
 #include <functional>
 
@@ -33,13 +33,7 @@ protected:
     static status make_qp(const std::function<void(qp_request &)> &change)
     {
         port       p;
-        qp_request r;
-        r.pd           = p.pd();
-        r.send_cq      = r.recv_cq = p.cq(16).h;
-        r.max_send_wr  = r.max_recv_wr = 16;
-        r.max_send_sge = r.max_recv_sge = 1;
-        r.sq_ring_size = 16 * 64;
-        r.rq_ring_size = 64 * 16;
+        qp_request r = modest_request(p);
         change(r);
         auto reply = qp_create(p.context, r);
         return reply ? qp_destroy(reply->qp) : reply.error();
@@ -87,13 +81,8 @@ TEST_F(device_limits_test, objects_are_counted)
     }
     set(&device_limits::max_qp, 3u);
     {
-        port       p;
-        qp_request ask;
-        ask.pd           = p.pd();
-        ask.send_cq      = ask.recv_cq = p.cq(16).h;
-        ask.max_send_wr  = ask.max_recv_wr = 16;
-        ask.max_send_sge = ask.max_recv_sge = 1;
-        ask.sq_ring_size = ask.rq_ring_size = 1024;
+        port             p;
+        const qp_request ask = modest_request(p);
         expect_objects(3, [&]() -> base::result<handle> { auto r = qp_create(p.context, ask); if (!r) return r.error(); return r->qp; }, qp_destroy);
     }
 }

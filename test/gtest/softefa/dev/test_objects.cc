@@ -1,6 +1,7 @@
 /* Objects and their limits, in one process. */
 #include "softefa/dev/child.h"
 #include "softefa/dev/engine_state.h"
+#include "softefa/dev/set_up.h"
 
 #include <fcntl.h>
 #include <set>
@@ -52,13 +53,8 @@ TEST_F(objects, one_context_may_have_all_queue_pairs)
     namespace limits      = softefa::dev::limits;
     wanted.limits.max_qp = limits::qps;
     use();
-    port       p;
-    qp_request r;
-    r.pd           = p.pd();
-    r.send_cq      = r.recv_cq = p.cq(16).h;
-    r.max_send_wr  = r.max_recv_wr = 16;
-    r.max_send_sge = r.max_recv_sge = 1;
-    r.sq_ring_size = r.rq_ring_size = 1024;
+    port                p;
+    const qp_request    r = modest_request(p);
     std::vector<handle> all;
     for (unsigned n = 0; n < limits::qps; ++n) {
         auto reply = qp_create(p.context, r);
@@ -216,15 +212,12 @@ TEST_F(objects, receiver_without_ah_sees_none_and_the_gid_where_asked)
 
 TEST_F(objects, work_to_itself_ends_while_the_process_blocks)
 {
-    event_pipe channel;
-    ASSERT_TRUE(channel.ok());
-    endpoint   e(4 << 20);
-    cq_request r;
-    r.event_fd = channel.write_fd;
-    auto       cq = e.at.cq(16, r);
-    queue_pair q;
-    ASSERT_TRUE(q.open(e.at, e.pd, cq.h, cq.h));
-    q.connect();
+    event_pipe      channel;
+    endpoint        e(4 << 20);
+    told_queue_pair told;
+    cq_view        &cq = told.cq;
+    queue_pair     &q  = told.q;
+    ASSERT_TRUE(told.open(e, channel, 0));
     // One post, then nothing that drives the engine until the record of the event arrives.
     auto blocks = [&](const queue_pair::wqe &w, std::uint16_t receive) {
         engine_arm(cq.h);
@@ -270,8 +263,7 @@ TEST_F(objects, reset_drops_work_and_starts_over)
     EXPECT_FALSE(e.scq.poll());
     ASSERT_EQ(e.qp.to(qp_state::reset), status::ok);
     EXPECT_EQ(*e.qp.sq_db, 0u);
-    e.qp.sq_posted = e.qp.rq_posted = 0;
-    e.qp.connect();
+    connect_anew(e.qp);
     e.qp.post_recv(7, {e.slice(0, 64)});
     e.qp.post(e.qp.send_inline(2, e.ah, e.qp.qpn, "again"));
     auto got = e.rcq.wait();
@@ -319,8 +311,7 @@ TEST_F(objects, random_wqe_bytes_give_one_completion_each)
         *e.qp.rq_db = e.qp.rq_posted;
         if (static_cast<std::uint16_t>(round) % 48 == 47) { // unused receives: start over before the queue is full
             ASSERT_EQ(e.qp.to(qp_state::reset), status::ok);
-            e.qp.sq_posted = e.qp.rq_posted = 0;
-            e.qp.connect();
+            connect_anew(e.qp);
             while (e.rcq.take()) {
             }
         }
@@ -375,8 +366,7 @@ TEST_F(objects, ud_prepends_a_grh_and_drops_in_silence)
     EXPECT_EQ(e.scq.wait()->status, 0);
     EXPECT_FALSE(e.rcq.wait(20)) << "dropped, and the receive stays";
     ASSERT_EQ(e.qp.to(qp_state::reset), status::ok);
-    e.qp.sq_posted = e.qp.rq_posted = 0;
-    e.qp.connect();
+    connect_anew(e.qp);
     e.qp.post_recv(6, {e.slice(0, 128)});
     e.qp.post(e.qp.send_inline(3, e.ah, e.qp.qpn, "datagram"));
     auto got = e.rcq.wait();

@@ -2,6 +2,7 @@
 #include "softefa/dev/child.h"
 #include "softefa/dev/helper.h"
 #include "softefa/dev/rude.h"
+#include "softefa/dev/set_up.h"
 
 #include <algorithm>
 #include <fcntl.h>
@@ -422,16 +423,12 @@ TEST_F(rude_device, modelled_wire_completes_without_polling)
 {
     wanted.latency_ns = 1'000'000;
     use();
-    event_pipe channel;
-    endpoint   e;
-    ASSERT_TRUE(channel.ok());
-    cq_request with_events;
-    with_events.event_fd    = channel.write_fd;
-    with_events.user_handle = 77;
-    cq_view    cq = e.at.cq(64, with_events);
-    queue_pair q;
-    ASSERT_TRUE(q.open(e.at, e.pd, cq.h, e.rcq.h));
-    q.connect();
+    event_pipe      channel;
+    endpoint        e;
+    told_queue_pair told;
+    cq_view        &cq = told.cq;
+    queue_pair     &q  = told.q;
+    ASSERT_TRUE(told.open(e, channel, 77, 64, e.rcq.h));
     for (unsigned round = 0; round < 5; ++round) {
         e.qp.post_recv(1, {e.slice(0, 64)});
         engine_arm(cq.h);
@@ -443,8 +440,7 @@ TEST_F(rude_device, modelled_wire_completes_without_polling)
         ASSERT_TRUE(done);
         EXPECT_EQ(done->status, 0);
     }
-    EXPECT_EQ(qp_destroy(q.h), base::status::ok);
-    EXPECT_EQ(cq_destroy(cq.h, nullptr), base::status::ok);
+    told.close();
 }
 
 /// What was posted to a drained queue begins its way when the queue goes on. The helper sleeps and nobody polls.
@@ -453,15 +449,12 @@ TEST_F(rude_device, modelled_wire_completes_work_that_waited_for_its_queue)
     wanted.latency_ns  = 5'000'000;
     wanted.snapshot_ns = base::sec(3600); // nothing else wakes the helper
     use();
-    event_pipe channel;
-    endpoint   e;
-    ASSERT_TRUE(channel.ok());
-    cq_request with_events;
-    with_events.event_fd = channel.write_fd;
-    cq_view    cq = e.at.cq(64, with_events);
-    queue_pair q;
-    ASSERT_TRUE(q.open(e.at, e.pd, cq.h, e.rcq.h));
-    q.connect();
+    event_pipe      channel;
+    endpoint        e;
+    told_queue_pair told;
+    cq_view        &cq = told.cq;
+    queue_pair     &q  = told.q;
+    ASSERT_TRUE(told.open(e, channel, 0, 64, e.rcq.h));
     qp_attr on;
     on.state = qp_state::rts;
     for (bool armed_first : {false, true}) {
@@ -479,8 +472,7 @@ TEST_F(rude_device, modelled_wire_completes_work_that_waited_for_its_queue)
         ASSERT_TRUE(done);
         EXPECT_EQ(done->status, 0);
     }
-    EXPECT_EQ(qp_destroy(q.h), base::status::ok);
-    EXPECT_EQ(cq_destroy(cq.h, nullptr), base::status::ok);
+    told.close();
 }
 
 /// Two messages to itself, fifty times. How often the first was there when the second one's post returned.
