@@ -278,6 +278,15 @@ protected:
         ASSERT_TRUE(WIFSTOPPED(state)) << state;
     }
 
+    /// All memory of `e` is lent to a reader, which then stands still.
+    static void lend(endpoint &e, child &reader)
+    {
+        address peer;
+        std::fill(e.memory.begin(), e.memory.end(), lent);
+        ASSERT_TRUE(reader.end.swap(address_of(e), &peer));
+        wait_stopped(reader);
+    }
+
     /// Reads from us and stops behind its first piece; then says how that ended and how many bytes it got that were not lent.
     static int reader(pipe_end io)
     {
@@ -298,10 +307,7 @@ TEST_F(stopped_copies, read_that_was_not_disturbed_succeeds)
     const std::uint64_t before = counted().served_read_bytes;
     child    other(reader);
     endpoint e(bytes);
-    address  peer;
-    std::fill(e.memory.begin(), e.memory.end(), lent);
-    ASSERT_TRUE(other.end.swap(address_of(e), &peer));
-    wait_stopped(other);
+    lend(e, other);
     other.kill(SIGCONT);
     EXPECT_TRUE(other.end.wait_word(0));
     EXPECT_TRUE(other.end.wait_word(size)) << "bytes as they were";
@@ -313,10 +319,7 @@ TEST_F(stopped_copies, deregistration_neither_waits_for_a_reader_nor_lets_it_suc
 {
     child    other(reader);
     endpoint e(bytes);
-    address  peer;
-    std::fill(e.memory.begin(), e.memory.end(), lent);
-    ASSERT_TRUE(other.end.swap(address_of(e), &peer));
-    wait_stopped(other);
+    lend(e, other);
     EXPECT_EQ(mr_deregister(e.mr), base::status::ok); // it stands still
     std::fill(e.memory.begin(), e.memory.end(), given_up);
     other.kill(SIGCONT);
@@ -382,9 +385,7 @@ TEST_P(stopped_kept_copies, what_was_withdrawn_is_never_read_with_success)
         return;
     }
     endpoint e(bytes);
-    std::fill(e.memory.begin(), e.memory.end(), lent);
-    ASSERT_TRUE(other.end.swap(address_of(e), &peer));
-    wait_stopped(other);
+    lend(e, other);
     switch (GetParam()) {
     case withdrawn::memory: EXPECT_EQ(mr_deregister(e.mr), base::status::ok); break;
     case withdrawn::queue_pair: EXPECT_EQ(qp_destroy(e.qp.h), base::status::ok); break;
