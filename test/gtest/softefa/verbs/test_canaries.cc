@@ -15,6 +15,7 @@ struct canary {
     std::vector<const char *> knobs;
     bool by_chance = false; ///< a race shows the bug without the knob too, now and then
     bool counted   = false; ///< the program says by itself that the bug showed, however long it takes
+    const char *past = nullptr; ///< value of the last knob that aims past the program: the others then do nothing
 };
 
 void PrintTo(const canary &c, std::ostream *to) { *to << c.name; }
@@ -60,6 +61,11 @@ TEST_P(canaries, bug_is_hidden_without_the_knob_and_caught_with_it)
     for (int tries = 0; tries < 8 && !hidden; ++tries) // a processor that others use for long looks like a slow or silent peer, to a bug that takes it so
         hidden = run(c.bug, {}, "100") == 0;
     EXPECT_TRUE(hidden) << "the planted bug must not show by itself";
+    if (c.past != nullptr) {
+        std::vector<const char *> elsewhere = c.knobs;
+        elsewhere.back() = c.past;
+        EXPECT_EQ(run(c.bug, elsewhere, "100"), 0) << "the knob does not aim";
+    }
     if (c.counted)
         EXPECT_EQ(run(c.bug, c.knobs, "100"), 10) << "decoration: this knob catches too little";
     else
@@ -78,6 +84,8 @@ const canary all[] = {
     {"rnr_for", "rnr_is_success", "none_without_rnr_retry", {"SOFTEFA_RNR_FOR", "20ms"}},
     {"fail_at", "status_is_ignored", "none", {"SOFTEFA_FAIL_STATUS", "13", "SOFTEFA_FAIL_AT", "50"}},
     {"fail_rate", "status_is_ignored", "none", {"SOFTEFA_FAIL_STATUS", "8", "SOFTEFA_FAIL_RATE", "2"}},
+    {"rude_devices", "status_is_ignored", "none", {"SOFTEFA_FAIL_STATUS", "13", "SOFTEFA_FAIL_AT", "50", "SOFTEFA_RUDE_DEVICES", "1"}, false, false, "0xfffffffe"},
+    {"rude_peers", "status_is_ignored", "none", {"SOFTEFA_FAIL_STATUS", "13", "SOFTEFA_FAIL_AT", "50", "SOFTEFA_RUDE_PEERS", "100"}, false, false, "0"},
     {"stop", "silence_is_the_end", "none", {"CANARY_SENDER_STOP_AT", "50"}},
     {"kill", "waits_for_the_dead", "none", {"CANARY_SENDER_KILL_AT", "50"}},
     {"latency", "short_timeout", "none_slow", {"SOFTEFA_LATENCY", "300ms"}},
