@@ -2,7 +2,11 @@
  *
  * The peer's segment belongs to this program, which writes what it likes; the engine has it as link 1, and copies from its memory by address.
  * Must hold: no byte outside of what is registered changes, work to that peer and to others ends, and the process itself goes on working.
+ * In every 16th input a second thread writes at the same time (scribbler.h). In the others some records are given to the device one by one, and
+ * each must be counted exactly once (one_record.h).
  */
+#include "one_record.h"
+#include "scribbler.h"
 #include "script.h"
 
 #include "softefa/dev/engine_state.h"
@@ -83,6 +87,8 @@ struct world {
 };
 
 std::unique_ptr<world> w;
+fuzz::scribbler       *other; ///< leaves before what it writes to
+bool                   alone; ///< nobody else writes during this input
 unsigned               age;
 char                   folder[] = "/tmp/softefa-fuzz-XXXXXX";
 
@@ -124,6 +130,13 @@ void put_record(fuzz::script &s)
     given.length  = (s.u8() & 3) != 0 ? s.u16() : s.edge();
     given.address = (s.u8() & 3) != 0 ? lent.address - (start - given.first) : s.edge();
     given.epoch   = lent.epoch;
+    if (const std::uint8_t proper = s.u8(); (proper & 3) != 0) { // so that more comes further than its first check
+        h.flags &= static_cast<std::uint8_t>(~wire::flag_ud);
+        if (h.kind == wire::pdu_kind::read_req)
+            h.payload_size = 0;
+        if (h.kind == wire::pdu_kind::write && (proper & 4) != 0)
+            h.flags |= wire::flag_first | wire::flag_last, h.length = h.payload_size;
+    }
     const bool        grants     = h.kind == wire::pdu_kind::read_grant;
     const std::size_t size       = grants ? sizeof(given) : sizeof(lent);
     const bool        by_address = grants || (h.kind == wire::pdu_kind::write && (h.flags & wire::flag_by_address) != 0);
@@ -132,6 +145,7 @@ void put_record(fuzz::script &s)
         if ((s.u8() & 1) != 0)
             h.length = lent.length;
     }
+    other->near.store(w->data_at, std::memory_order_relaxed);
     const std::size_t tail = fabric::data_ring_size - w->data_at % fabric::data_ring_size;
     if ((s.u8() & 31) == 0) {
         h.kind         = wire::pdu_kind::pad;
@@ -178,6 +192,22 @@ void scribble(fuzz::script &s)
     }
 }
 
+/// A record that the device takes by itself, when it has nothing else to do for this neighbour.
+void one_record(fuzz::script &s)
+{
+    const engine_guard guard;
+    softefa::dev::link &l = w->l;
+    for (unsigned n = 0; n < 64 && !l.failed && engine_run_link(l); ++n) {
+    }
+    if (!alone || l.failed)
+        return;
+    w->data_at = w->c.rx.position();
+    put_record(s);
+    if ((s.u8() & 1) != 0)
+        w->e.qp.post_recv(1, {{w->memory + page + s.u8(), s.u16() % 3000u, w->key & 0xffffff}});
+    fuzz::take_one(l);
+}
+
 void post(fuzz::script &s)
 {
     queue_pair  &q = w->e.qp;
@@ -193,7 +223,7 @@ void post(fuzz::script &s)
 void step(fuzz::script &s)
 {
     ++fuzz::commands;
-    switch (s.u8() % 12) {
+    switch (s.u8() % 14) {
     case 0: case 1: case 2: put_record(s); break;
     case 3: case 4: put_ack(s); break;
     case 5: scribble(s); break;
@@ -205,6 +235,7 @@ void step(fuzz::script &s)
         cut_finish(w->l, true);
         break;
     }
+    case 9: case 10: one_record(s); break;
     default:
         engine_poll(w->e.scq.h);
         while (w->e.scq.take() || w->e.rcq.take()) {
@@ -222,7 +253,17 @@ extern "C" int LLVMFuzzerInitialize(int *, char ***)
     wanted.rnr_timer_us = 1;
     fuzz::must(configure(wanted), "configured");
     fuzz::count_at_exit("steps of a scribbling neighbour");
-    std::atexit([] { w.reset(); fuzz::must(std::system((std::string("rm -rf ") + folder).c_str()) == 0, "clean"); });
+    other = new fuzz::scribbler;
+    std::atexit([] {
+        const fuzz::fates &r = fuzz::records;
+        std::fprintf(stderr, "fuzz: %llu stores beside the device in %llu inputs; %llu records one by one: %llu delivered, %llu refused, %llu answered, %llu kept, %llu fatal\n",
+                     static_cast<unsigned long long>(other->stores), static_cast<unsigned long long>(other->turns), static_cast<unsigned long long>(r.all()),
+                     static_cast<unsigned long long>(r.delivered), static_cast<unsigned long long>(r.refused), static_cast<unsigned long long>(r.answered),
+                     static_cast<unsigned long long>(r.kept), static_cast<unsigned long long>(r.fatal));
+        delete other;
+        w.reset();
+        fuzz::must(std::system((std::string("rm -rf ") + folder).c_str()) == 0, "clean");
+    });
     return 0;
 }
 
@@ -231,9 +272,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
     if (w == nullptr)
         w = std::make_unique<world>();
     fuzz::script s(data, size);
+    alone = (s.u8() & 15) != 0; // the two threads wait for each other, which costs more than an input
+    if (!alone)
+        other->begin(w->scribbled.base, fuzz::commands);
     while (s.more())
         step(s);
     engine_poll(w->e.scq.h);
+    if (!alone)
+        other->end();
     fuzz::must(w->guards_hold(), "no byte outside of the registered page changed");
     if (w->l.failed || ++age % 64 == 0) { // the end of the neighbour ends all work to it
         w->close_link();
