@@ -4,7 +4,9 @@
 #include <cstring>
 #include <elf.h>
 #include <fcntl.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -86,6 +88,10 @@ std::string preload_obstacle(const std::string &file)
     }
     if (linker.find("ld-musl") != std::string::npos) {
         return "is linked with musl, and Soft EFA needs glibc";
+    }
+    struct statvfs system;
+    if (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1 || (statvfs(file.c_str(), &system) == 0 && (system.f_flag & ST_NOSUID) != 0)) {
+        return ""; // nothing raises its rights here, so LD_PRELOAD is heeded
     }
     struct stat st;
     const bool  privileged = stat(file.c_str(), &st) == 0 && (((st.st_mode & S_ISUID) != 0 && st.st_uid != geteuid()) ||

@@ -113,7 +113,12 @@ bool look_on(const engine_state &e) noexcept
 {
     const base::time_ns until = helper.moved_at + helper.lingers.longest_ns;
     for (bool idle = false;;) {
+        const base::time_ns offered = base::clock_now_ns();
         sched_yield();
+        if (base::clock_now_ns() - offered > helper.lingers.crowded_ns) {
+            helper.lingers.wasted(); // others want the processor: who has used his share of it is woken late
+            return true;
+        }
         const bool moved = look();
         const base::time_ns now = base::clock_now_ns();
         if (!e.asleep.load(std::memory_order_relaxed))
@@ -151,8 +156,8 @@ bool application_polls(engine_state &e, base::time_ns now) noexcept
     const base::time_ns since = now - helper.polls_at;
     helper.polls_seen = polls;
     helper.polls_at   = now;
-    return !e.waiter.exchange(false, std::memory_order_relaxed) && fresh != 0 &&
-           (fresh * poll_gap >= since || e.lock.load(std::memory_order_relaxed) != 0);
+    helper.waiter_seen = e.waiter.exchange(false, std::memory_order_relaxed);
+    return !helper.waiter_seen && fresh != 0 && (fresh * poll_gap >= since || e.lock.load(std::memory_order_relaxed) != 0);
 }
 
 /// True: somebody woke us.
@@ -188,7 +193,7 @@ void *helper_main(void *generation) noexcept
     const int     epoll_fd   = helper.epoll_fd;
     unsigned      tick_ms    = tick_ms_min;
     base::time_ns pause      = base::ms(tick_ms_min);
-    bool          parked     = false;
+    bool          parked = false, slept = false;
     epoll_event   events[32];
     helper.polls_seen = e.polls.load(std::memory_order_relaxed);
     helper.polls_at   = base::clock_now_ns();
@@ -221,7 +226,10 @@ void *helper_main(void *generation) noexcept
             parked        = peers_look_up_parked();
             helper.next_lookup = base::clock_now_ns() + lookup_pause;
         }
-        if (application_polls(e, now) && !e.asleep.load(std::memory_order_relaxed)) {
+        const bool polls = application_polls(e, now), asleep = e.asleep.load(std::memory_order_relaxed);
+        // Who ended a sleep by polls has shown already that they come often (pass.cc, awake).
+        if (!asleep && (polls || (slept && !helper.waiter_seen))) {
+            slept   = false;
             tick_ms = std::min(tick_ms * 2, tick_ms_max);
             pause   = base::ms(tick_ms);
             helper.naps = false;
@@ -230,6 +238,7 @@ void *helper_main(void *generation) noexcept
         } else {
             tick_ms = tick_ms_min;
             pause   = serve_asleep(e, woken, now);
+            slept   = true;
         }
         if (helper.naps)
             pause = std::min(pause, direct_pause(base::clock_now_ns() - helper.moved_at));

@@ -88,6 +88,7 @@ struct helper_state {
     std::atomic<std::uint64_t> wakes = 0; ///< times that somebody woke it, ever
     std::uint64_t     polls_seen = 0;     ///< of the application, at the last look at them
     base::time_ns     polls_at = 0;       ///< when that was
+    bool              waiter_seen = false; ///< somebody blocked on a channel then
     crowd             crowds[64] = {};  ///< whose backlog was full when we tried last
     std::uint32_t     cut_rule = 0;     ///< fabric::cut_rule for segments of this process
 };

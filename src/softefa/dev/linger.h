@@ -27,12 +27,13 @@ public:
     {
         linger_rule l;
         l.wanted_ = 0;
-        l.look_ns = l.longest_ns = ~base::time_ns{0} / 4;
+        l.look_ns = l.longest_ns = l.crowded_ns = ~base::time_ns{0} / 4;
         return l;
     }
 
     base::time_ns look_ns    = base::us(50); ///< how long to look behind the last work
     base::time_ns longest_ns = base::ms(4);  ///< in all, until sockets are looked at again
+    base::time_ns crowded_ns = base::us(20); ///< an offer of the processor that took longer was accepted by somebody, so looking on does not pay
 
     /// A sleep ended by work, `gap` behind the work before it.
     void slept(base::time_ns gap) noexcept { short_sleeps_ = gap > short_ns ? 0 : short_sleeps_ + (short_sleeps_ < wanted_max); }

@@ -151,6 +151,7 @@ bool run_records(engine_state &e, link &l) noexcept
     fabric::data_rx &in    = l.channel->rx;
     std::uint32_t    bytes = 0;
     unsigned         done  = 0;
+    const auto       begun = in.position();
     while (done < limits::records_per_run && bytes < limits::bytes_per_run && !l.failed && !in.empty()) {
         wire::header  h;
         const outcome seen = in.peek_there(h);
@@ -182,9 +183,10 @@ bool run_records(engine_state &e, link &l) noexcept
         ++done;
         bytes += h.payload_size + std::exchange(l.copied, 0);
     }
-    l.rx_touched |= done != 0;
-    if (done != 0)
+    if (in.position() != begun) { // a pad may have been all there was
+        l.rx_touched = true;
         link_touch(l); // a sleeping producer may wait for the room
+    }
     return done != 0;
 }
 

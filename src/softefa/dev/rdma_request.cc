@@ -108,8 +108,10 @@ sent rdma_send_write(op &o, link &l, bool *moved_p) noexcept
     if (room == nullptr)
         return sent::blocked;
     if (o.by_ring && !o.is_inline) {
-        if (!copy_from_application(l.channel->own.fd, l.channel->tx.file_offset(room), from, chunk))
+        if (!copy_from_application(l.channel->own.fd, l.channel->tx.file_offset(room), from, chunk)) {
+            link_touch(l); // there may be a pad before the room: it is to be taken like a record
             return requester_end_by_key(o);
+        }
     } else if (chunk != 0) {
         std::memcpy(room, from, chunk);
     }

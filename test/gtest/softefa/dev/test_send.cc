@@ -1,5 +1,5 @@
 /* SEND between QPs of one process, through the same rings as between processes; every status the requester can see. */
-#include "softefa/dev/nic.h"
+#include "softefa/dev/child.h"
 
 namespace {
 
@@ -170,6 +170,28 @@ TEST_F(send, queue_to_error_flushes_what_waits)
     ASSERT_TRUE(done);
     EXPECT_EQ(done->status, 1);
     EXPECT_EQ(done->req_id, 6);
+}
+
+/// What was to follow it failed. Who looks whether a peer moves would wait for it to be taken.
+TEST_F(send, pad_without_a_record_is_taken)
+{
+    endpoint            e(16384);
+    softefa::dev::link &l = *engine().links[0];
+    bool                padded = false;
+    for (unsigned n = 0; n < 200 && !padded; ++n) {
+        e.qp.post_recv(1, {e.slice(8192, 8192)});
+        e.qp.post(e.qp.send(1, e.ah, e.qp.qpn, {e.slice(0, 8000)}));
+        ASSERT_TRUE(e.rcq.wait() && e.scq.wait());
+        ASSERT_TRUE(until([&] { engine_poll(e.scq.h); const engine_guard guard; return l.channel->tx.drained(); }));
+        const engine_guard  guard;
+        const std::uint64_t before = l.channel->tx.head();
+        (void)l.channel->tx.reserve(limits::chunk_size);
+        padded = l.channel->tx.head() != before;
+        if (padded)
+            link_touch(l);
+    }
+    ASSERT_TRUE(padded);
+    EXPECT_TRUE(until([&] { engine_poll(e.scq.h); const engine_guard guard; return l.channel->tx.drained(); }));
 }
 
 TEST_F(send, ten_thousand_messages_stay_whole_with_reordering)
