@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <tuple>
 #include <unistd.h>
 
 extern char **environ;
@@ -119,6 +120,14 @@ void read_published(int fd, soft_process *process_p)
         const timespec pause{0, 1'000'000};
         nanosleep(&pause, nullptr);
     }
+}
+
+soft_failure failure_of(const char *name)
+{
+    unsigned long long space = 0;
+    soft_failure       result{0, false, name};
+    result.elsewhere = sscanf(name, "failure.%d.%llx", &result.pid, &space) == 2 && space != pid_namespace();
+    return result;
 }
 
 void add_domains(const std::string &parent, const std::string &prefix, std::vector<soft_domain> *domains_p)
@@ -302,11 +311,12 @@ bool domain_read(soft_domain *domain_p, std::string *error_p)
         if (ends_with(entry->d_name, observe::link_suffix)) {
             domain_p->processes.push_back(process_read(dirfd(listing), entry->d_name));
         } else if (observe::name_in(dirfd(listing), entry->d_name) == observe::name_kind::failure) {
-            domain_p->failures.push_back(atoi(entry->d_name + strlen("failure.")));
+            domain_p->failures.push_back(failure_of(entry->d_name));
         }
     }
     closedir(listing);
-    std::sort(domain_p->failures.begin(), domain_p->failures.end());
+    std::sort(domain_p->failures.begin(), domain_p->failures.end(),
+              [](const auto &a, const auto &b) { return std::tie(a.pid, a.elsewhere, a.file) < std::tie(b.pid, b.elsewhere, b.file); });
     std::sort(domain_p->processes.begin(), domain_p->processes.end(), [](const auto &a, const auto &b) { return a.pid < b.pid; });
     return true;
 }

@@ -46,11 +46,18 @@ struct soft_process {
     std::vector<softefa::observe::record> records() const;
 };
 
+/// What a process kept when something failed.
+struct soft_failure {
+    int         pid;
+    bool        elsewhere; ///< its PID namespace is known, and another one than ours
+    std::string file;      ///< in the domain's folder
+};
+
 struct soft_domain {
     std::string               name;
     std::string               folder;
     std::vector<soft_process> processes; ///< by PID
-    std::vector<int>          failures;  ///< PIDs of processes that kept a file when something failed
+    std::vector<soft_failure> failures;  ///< by PID, those of our PID namespace first
 };
 
 /// Folder and name of each domain of this user, by what stands where domains are made by default.

@@ -148,9 +148,13 @@ int soft_dump(const soft_options &options)
             fprintf(stderr, "softefa: process %d: %s\n", options.pid, refusal.c_str());
             return exit_refused;
         }
-        const soft_process kept = process_read_file(domain.folder + "/failure." + std::to_string(options.pid));
-        if (kept.page != nullptr) {
-            fprintf(stderr, "softefa: process %d is gone or has no device open; this is what it kept when something failed\n", options.pid);
+        for (const soft_failure &f : domain.failures) {
+            const soft_process kept = f.pid == options.pid ? process_read_file(domain.folder + "/" + f.file) : soft_process{};
+            if (kept.page == nullptr) {
+                continue;
+            }
+            fprintf(stderr, "softefa: process %d %s; this is what it kept when something failed\n", options.pid,
+                    f.elsewhere ? "is of another PID namespace" : "is gone or has no device open");
             fputs(dump_text(kept).c_str(), stdout);
             return exit_ok;
         }

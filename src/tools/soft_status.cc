@@ -295,8 +295,9 @@ std::string status_text(const soft_domain &now, const soft_domain *before, doubl
     if (dead != 0) {
         add(&text, "  %u process%s ended without closing the device; 'softefa clean' removes what they left\n", dead, dead == 1 ? "" : "es");
     }
-    for (const int pid : now.failures) {
-        add(&text, "  process %d kept what it had recorded when something failed: 'softefa dump %d'; 'softefa clean' removes it\n", pid, pid);
+    for (const soft_failure &f : now.failures) {
+        const std::string which = f.elsewhere ? now.folder + "/" + f.file : std::to_string(f.pid); // that number may be another process here
+        add(&text, "  process %d kept what it had recorded when something failed: 'softefa dump %s'; 'softefa clean' removes it\n", f.pid, which.c_str());
     }
     if (count == 0) {
         for (const auto &[pid, program] : domain_is_held(now) ? domain_holders(now) : std::vector<domain_holder>()) {
@@ -352,7 +353,7 @@ std::string status_json(const soft_domain &now)
     }
     text += "],\"failures\":[";
     for (size_t i = 0; i < now.failures.size(); ++i) {
-        add(&text, "%s%d", i != 0 ? "," : "", now.failures[i]);
+        add(&text, "%s%d", i != 0 ? "," : "", now.failures[i].pid);
     }
     return text + "]}";
 }

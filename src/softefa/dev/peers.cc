@@ -296,7 +296,7 @@ void count_foreign_words() noexcept
     const engine_guard guard;
     ++engine().peers.peers_failed;
     engine().peers.last_failure = "first words of another version";
-    publish_failure("a process that speaks another version's language tried to connect and was refused");
+    publish_notice("a process that speaks another version's language tried to connect and was refused");
 }
 
 } // namespace

@@ -38,7 +38,7 @@ char         link_name[160];    ///< "" = no link
 pid_t        process = 0;       ///< that publishes
 std::atomic<counters_sink> sink = nullptr;
 std::atomic<failure_teller> teller = nullptr;
-std::atomic<const char *> failure = nullptr; ///< to be told
+std::atomic<const char *> failure = nullptr, notice = nullptr; ///< to be told
 std::atomic<bool> failure_kept = false; ///< the file was written
 pthread_mutex_t sink_lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -51,18 +51,24 @@ unsigned wanted_records() noexcept
     return s.record_mode == 0 ? 0 : std::bit_floor(std::min(s.record_count, observe::record_count_max));
 }
 
+/// PIDs mean something only together with it.
+unsigned long long pid_namespace() noexcept
+{
+    struct stat space{};
+    (void)!::stat("/proc/self/ns/pid", &space);
+    return space.st_ino;
+}
+
 /// A link that names the memory by way of /proc; the name says in which PID namespace that is true.
 void make_link(std::uint64_t instance) noexcept
 {
     const std::string &folder = settings_in_force().registry_dir;
-    struct stat        space{};
     char               target[48];
     link_name[0] = '\0';
     if (folder.empty())
         return;
-    (void)!::stat("/proc/self/ns/pid", &space);
     const int length = std::snprintf(link_name, sizeof(link_name), "%s/%016llx.%llx%s", folder.c_str(), static_cast<unsigned long long>(instance),
-                                     static_cast<unsigned long long>(space.st_ino), observe::link_suffix);
+                                     pid_namespace(), observe::link_suffix);
     std::snprintf(target, sizeof(target), "/proc/%d/fd/%d", static_cast<int>(getpid()), file);
     if (length >= static_cast<int>(sizeof(link_name)) || symlink(target, link_name) != 0)
         link_name[0] = '\0';
@@ -162,7 +168,9 @@ bool keep_page(char *path, std::size_t room) noexcept
     const published *const page   = tables_page();
     if (page == nullptr || folder.empty() || !fabric::raw_may_write_to(size) || failure_kept.exchange(true))
         return false;
-    std::snprintf(path, room, "%s/failure.%d", folder.c_str(), static_cast<int>(getpid()));
+    const int length = std::snprintf(path, room, "%s/failure.%d.%llx", folder.c_str(), static_cast<int>(getpid()), pid_namespace());
+    if (length >= static_cast<int>(room))
+        return false;
     (void)!unlink(path); // of an earlier process with this number
     const long fd = syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     bool       ok = fd >= 0;
@@ -180,6 +188,12 @@ bool keep_page(char *path, std::size_t room) noexcept
 
 void tell_failure() noexcept
 {
+    const failure_teller to = teller.load(std::memory_order_acquire);
+    if (const char *what = notice.exchange(nullptr, std::memory_order_acq_rel); what != nullptr) {
+        tables_snapshot();
+        if (to != nullptr)
+            to(what, "");
+    }
     const char *what = failure.exchange(nullptr, std::memory_order_acq_rel);
     if (what == nullptr)
         return;
@@ -187,7 +201,7 @@ void tell_failure() noexcept
     char path[160] = "";
     if (!keep_page(path, sizeof(path)))
         path[0] = '\0';
-    if (const failure_teller to = teller.load(std::memory_order_acquire); to != nullptr)
+    if (to != nullptr)
         to(what, path);
 }
 
@@ -254,6 +268,7 @@ void publish_forked() noexcept
     last_tick = last_total = 0;
     failure_kept = false;
     failure.store(nullptr, std::memory_order_relaxed);
+    notice.store(nullptr, std::memory_order_relaxed);
     pthread_mutex_init(&sink_lock, nullptr);
 }
 
@@ -265,6 +280,7 @@ void publish_contexts(unsigned count) noexcept
 }
 
 void publish_failure(const char *what) noexcept { failure.store(what, std::memory_order_release); }
+void publish_notice(const char *what) noexcept { notice.store(what, std::memory_order_release); }
 
 void publish_failures_to(failure_teller to) noexcept { teller.store(to, std::memory_order_release); }
 

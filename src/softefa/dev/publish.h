@@ -32,6 +32,8 @@ base::time_ns publish_tick() noexcept;
 /// Something happened that its user should hear of; `what` is a static string. The helper thread (publish_tick) then writes what the process
 /// publishes to a file beside its link, once in the life of a process, and tells whoever asked. Engine lock held.
 void publish_failure(const char *what) noexcept;
+/// The same without a file: nothing failed here, and the one file stays for what does.
+void publish_notice(const char *what) noexcept;
 /// `path`: of the file, "" if there is none. Called on the helper thread, or by the thread that closes the last context.
 using failure_teller = void (*)(const char *what, const char *path) noexcept;
 void publish_failures_to(failure_teller teller) noexcept;

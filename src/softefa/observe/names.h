@@ -25,7 +25,7 @@ enum class name_kind : std::uint8_t {
     process_link, ///< <instance>.<PID namespace>.proc, see published.h
     socket,       ///< <instance>.sock, <instance>.new
     qpn_table,    ///< qpn.<device>
-    failure,      ///< failure.<pid>
+    failure,      ///< failure.<pid>.<PID namespace>, or failure.<pid>
 };
 
 namespace names {
@@ -78,7 +78,8 @@ inline name_kind name_shape(const char *name, mode_t *type_p) noexcept
         return name_kind::domain;
     if (ends(skip_number(skip(name, "qpn."), decimal)))
         return name_kind::qpn_table;
-    return ends(skip_number(skip(name, "failure."), decimal)) ? name_kind::failure : name_kind::foreign;
+    const char *of_process = skip_number(skip(name, "failure."), decimal);
+    return ends(of_process) || ends(skip_number(skip(of_process, "."), hexadecimal)) ? name_kind::failure : name_kind::foreign;
 }
 
 /// The same, and what is there is of that kind.

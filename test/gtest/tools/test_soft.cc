@@ -519,7 +519,7 @@ TEST_F(soft_folder, clean_takes_whole_names_only)
     for (const char *folder_of_user : {"tree-notes", "tree-1-xyz", "building-plans", "building-link-7", "qpn.7"}) { // the last two are no folders of ours
         ASSERT_EQ(0, mkdir((folder + "/" + folder_of_user).c_str(), 0700));
     }
-    for (const char *file_of_user : {"failure.txt", "failure.", "qpn.old", "tree-1-f", "x.proc", "0000000000000001.2.proc", "0000000000000001.sock", "softefa-sysfs"}) {
+    for (const char *file_of_user : {"failure.txt", "failure.", "failure.17.", "failure.17.F", "qpn.old", "tree-1-f", "x.proc", "0000000000000001.2.proc", "0000000000000001.sock", "softefa-sysfs"}) {
         file(file_of_user);
     }
     for (const char *ours : {"tree-17-18c0ffee", "building-17-tree-17-18c0ffee"}) {
@@ -528,14 +528,15 @@ TEST_F(soft_folder, clean_takes_whole_names_only)
     link("building-link-17", "tree-17-18c0ffee");
     link("0000000000000001.f0000001.proc", "/proc/4194303/fd/7");
     file("failure.17");
+    file("failure.17.f0000001");
     std::vector<std::string> removed;
     std::string              report;
     ASSERT_TRUE(domain_clean(domain, false, &removed, &report)) << report;
     std::sort(removed.begin(), removed.end());
-    EXPECT_EQ((std::vector<std::string>{"0000000000000001.f0000001.proc", "building-17-tree-17-18c0ffee", "building-link-17", "domain", "failure.17",
+    EXPECT_EQ((std::vector<std::string>{"0000000000000001.f0000001.proc", "building-17-tree-17-18c0ffee", "building-link-17", "domain", "failure.17", "failure.17.f0000001",
                                         "tree-17-18c0ffee"}),
               removed);
-    EXPECT_EQ(13, std::distance(fs::directory_iterator(folder), fs::directory_iterator())) << "what is not ours stays";
+    EXPECT_EQ(15, std::distance(fs::directory_iterator(folder), fs::directory_iterator())) << "what is not ours stays";
 }
 
 TEST_F(soft_folder, clean_leaves_a_folder_alone_that_was_never_a_domain)

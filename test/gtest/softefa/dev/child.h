@@ -1,6 +1,7 @@
 /* A second process for tests: forked before the parent opens anything, talks over a socket pair, is always reaped. */
 #pragma once
 
+#include "softefa/dev/publish.h"
 #include "softefa/dev/single_copy.h"
 #include "softefa/dev/nic.h"
 
@@ -10,7 +11,10 @@
 #include <functional>
 #include <poll.h>
 #include <sched.h>
+#include <sstream>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 
 namespace nic {
@@ -84,6 +88,16 @@ public:
     }
 };
 
+/// The file that this process keeps when something fails.
+inline std::string failure_file(const std::string &folder)
+{
+    struct stat space{};
+    std::stringstream name;
+    EXPECT_EQ(::stat("/proc/self/ns/pid", &space), 0);
+    name << folder << "/failure." << getpid() << '.' << std::hex << space.st_ino;
+    return name.str();
+}
+
 /// Peers that have ended so far, as the helper thread counts them.
 inline std::uint64_t peers_gone()
 {
@@ -122,6 +136,44 @@ inline bool until(const std::function<bool()> &condition, unsigned milliseconds 
         sched_yield(); // outside of the engine, whose lock the condition may take: the helper's turn where threads take turns (valgrind)
     }
     return true;
+}
+
+/// What the user is told while this lives: lines for which a file was kept, and others.
+struct told_lines {
+    static inline std::atomic<unsigned> notices, files;
+
+    told_lines() noexcept
+    {
+        notices = files = 0;
+        publish_failures_to([](const char *, const char *path) noexcept { ++(path[0] == '\0' ? notices : files); });
+    }
+    ~told_lines() { publish_failures_to(nullptr); }
+};
+
+/// Somebody connects to the one process of the folder and says what no Soft EFA of this version says. It is refused and counted.
+inline void stranger_speaks(const std::string &folder)
+{
+    const auto failed = [] {
+        const engine_guard guard;
+        return fabric_counters_get()->peers_failed;
+    };
+    const auto  before = failed();
+    sockaddr_un to{};
+    to.sun_family = AF_UNIX;
+    ASSERT_TRUE(until([&] {
+        for (const auto &entry : std::filesystem::directory_iterator(folder))
+            if (entry.path().extension() == ".sock")
+                std::snprintf(to.sun_path, sizeof(to.sun_path), "%s", entry.path().c_str());
+        return to.sun_path[0] != 0;
+    }));
+    const int socket = ::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    ASSERT_TRUE(until([&] { return ::connect(socket, reinterpret_cast<const sockaddr *>(&to), sizeof(to)) == 0; }));
+    constexpr std::uint32_t hello[8] = {0x45464148, softefa::wire::protocol_version + 1, 1};
+    ASSERT_EQ(::send(socket, hello, sizeof(hello), MSG_NOSIGNAL), static_cast<ssize_t>(sizeof(hello)));
+    EXPECT_TRUE(until([&] { return failed() == before + 1; }));
+    char nothing;
+    EXPECT_EQ(::recv(socket, &nothing, 1, 0), 0) << "it is not answered";
+    ::close(socket);
 }
 
 /// Connects with an empty read and waits until the peer copies from us: it finds out that it may when it is connected, in its own time.

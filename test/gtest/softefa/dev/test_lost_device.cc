@@ -91,7 +91,7 @@ void lose_it(const std::string &folder, const int *async)
         EXPECT_EQ(done->status, 12);
     }
     ASSERT_EQ(told, 1u);
-    EXPECT_EQ(folder + "/failure." + std::to_string(getpid()), told_path);
+    EXPECT_EQ(failure_file(folder), told_path);
     std::ifstream     kept(told_path, std::ios::binary);
     std::vector<char> bytes{std::istreambuf_iterator<char>(kept), std::istreambuf_iterator<char>()};
     ASSERT_GE(bytes.size(), offsetof(observe::published, records));

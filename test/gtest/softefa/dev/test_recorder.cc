@@ -32,7 +32,7 @@ protected:
     {
         tools::soft_process p;
         EXPECT_TRUE(until([&] {
-            p = tools::process_read_file(folder + "/failure." + std::to_string(getpid()));
+            p = tools::process_read_file(failure_file(folder));
             return p.page != nullptr;
         })) << p.trouble;
         return p;
@@ -129,6 +129,7 @@ TEST_F(recorder, peer_that_was_cut_off_leaves_a_file_that_can_be_dumped)
     EXPECT_EQ(victim.reap(), 0);
 }
 
+/// Also behind a stranger's words, and beside the file of a process with this number in another PID namespace.
 TEST_F(recorder, completion_queue_that_overran_leaves_a_file_that_can_be_dumped)
 {
     wanted.cq_overrun = 1;
@@ -137,11 +138,27 @@ TEST_F(recorder, completion_queue_that_overran_leaves_a_file_that_can_be_dumped)
         use();
         {
             endpoint e(4096, {}, -1, 0, 16);
+            const told_lines said;
+            stranger_speaks(folder); // nothing that failed here: no file is kept for it
+            EXPECT_TRUE(until([] { return told_lines::notices == 1u; }));
+            EXPECT_EQ(told_lines::files, 0u);
+            const std::string foreign = folder + "/failure." + std::to_string(getpid()) + ".1";
+            std::string       error;
+            std::ofstream(foreign).close();
             for (std::uint16_t n = 0; n < 17; ++n)
                 e.qp.post_recv(n, {e.slice(0, 64)});
             EXPECT_EQ(e.qp.to(qp_state::error), base::status::ok);
             const tools::soft_process p = kept();
             EXPECT_EQ(count(p, record_kind::cq_overrun), 1u);
+            // A process that has this number in another PID namespace of the same folder left its own.
+            std::error_code failed;
+            tools::soft_domain domain;
+            domain.folder = folder;
+            EXPECT_EQ(std::filesystem::file_size(foreign, failed), 0u) << failed.message();
+            EXPECT_TRUE(tools::domain_read(&domain, &error)) << error;
+            EXPECT_EQ(domain.failures.size(), 2u);
+            EXPECT_FALSE(domain.failures.at(0).elsewhere);
+            EXPECT_TRUE(domain.failures.at(1).elsewhere);
             EXPECT_NE(tools::dump_text(p).find("CQ overrun"), std::string::npos);
         }
         return HasFailure() ? 1 : 0;
