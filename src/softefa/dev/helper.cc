@@ -407,7 +407,8 @@ void helper_revive() noexcept
         p = nullptr;
     }
     helper.next_lookup = helper.next_silent_check = helper.accept_again = 0;
-    helper.accepted = 0;
+    helper.accepted  = 0;
+    helper.told_full = false;
 }
 
 void helper_leave() noexcept

@@ -20,6 +20,8 @@ namespace softefa::dev {
 
 constexpr base::time_ns lookup_pause = base::ms(20);     ///< between two looks at work that is still parked
 constexpr base::time_ns nobody_listens_limit = base::ms(100); ///< work for a number that is owned by a process that nobody can connect to
+constexpr base::time_ns no_room_limit = base::sec(1);    ///< work for a process, where it or this one has as many peers as it can have
+constexpr base::time_ns refused_pause = base::ms(100);   ///< until it is asked again
 constexpr base::time_ns handshake_limit = base::sec(10); ///< an accepted connection that never says hello
 constexpr base::time_ns accept_pause = base::ms(20);     ///< without accepting, after descriptors or memory ran out
 
@@ -27,6 +29,7 @@ enum class peer_state : std::uint8_t {
     connecting, ///< we sent hello and wait for welcome
     accepted,   ///< somebody connected and has not said hello
     up,         ///< the engine knows the link
+    refused,    ///< it said bye instead of welcome, for want of room; no socket any more. Until refused_pause is over, or the slot is wanted
 };
 
 /// How long a process has not moved while it should have. It is the sum of the times between looks, and each counts as half the limit at most:
@@ -80,6 +83,8 @@ struct helper_state {
     base::time_ns     next_lookup = 0, next_silent_check = 0;
     base::time_ns     accept_again = 0; ///< 0: the listener is being watched
     unsigned          accepted = 0;     ///< peers in state `accepted`
+    unsigned          peers_most = limits::peers; ///< constant; a test sets it before the thread starts
+    bool              told_full = false; ///< once in the life of a process
     base::time_ns     unresponsive = 0; ///< a peer that does not move for so long is given up; 0 = never
     base::time_ns     next_progress_check = 0;
     bool              naps = false;       ///< rings are read directly: never sleeps for long
@@ -107,6 +112,7 @@ enum class attempt : std::uint8_t {
     begun,   ///< or a shortage of this process's, which is waited out
     crowded, ///< its backlog is full
     nobody,  ///< there is no socket, or none that listens
+    no_room, ///< this process has as many peers as it can have
 };
 attempt peer_connect(std::uint64_t instance) noexcept;
 void peer_close(unsigned index) noexcept;

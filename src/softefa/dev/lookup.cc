@@ -13,6 +13,8 @@
  * not written at once. To listen from the creation on would answer at once, but cost each process that only looks at the device a socket and a
  * thread, and say nothing of one that has left the registry and is slow to end.
  *
+ * And where there is no room, here or there: a second later, if it stays so.
+ *
  *   LKP-1  work waits without a bound only for a process that is stopped, or for a shortage of this one to end.
  */
 #include "softefa/dev/helper_state.h"
@@ -112,6 +114,18 @@ bool crowded_for_long(std::uint64_t instance, bool crowded) noexcept
     return entry->quiet.goes_on(base::clock_now_ns(), helper.unresponsive);
 }
 
+/// Once that is long ago, it may be asked again.
+bool refused_just_now(std::uint64_t instance) noexcept
+{
+    const unsigned index = peer_find(instance, peer_state::refused);
+    if (index == 0)
+        return false;
+    const bool just_now = base::clock_now_ns() - helper.peers[index]->since < refused_pause;
+    if (!just_now)
+        peer_close(index);
+    return just_now;
+}
+
 /// Lets the work for one destination go if there is an answer. False: it waits for one.
 bool answer(const destination &d) noexcept
 {
@@ -119,6 +133,7 @@ bool answer(const destination &d) noexcept
     if (!owner)
         return false; // a shortage of this process: the work waits for it to end
     const std::uint64_t instance = *owner;
+    wire::efa_status    how      = wire::efa_status::unreachable;
     if (instance == 0 || instance == helper.instance) {
         settle(d, 0, true);
         return true;
@@ -132,17 +147,21 @@ bool answer(const destination &d) noexcept
         // else goes there. It comes up when the process goes on, and ends with it.
         if (helper.unresponsive == 0 || !helper.peers[waiting]->quiet.goes_on(base::clock_now_ns(), helper.unresponsive))
             return false;
-    } else {
-        const attempt made = peer_connect(instance);
-        const bool    full = crowded_for_long(instance, made == attempt::crowded);
-        if (made == attempt::nobody && waited_in_vain(d, nobody_listens_limit)) {
-            settle(d, 0, true);
-            return true;
-        }
-        if (!full || helper.unresponsive == 0)
+    } else if (refused_just_now(instance)) {
+        if (!waited_in_vain(d, no_room_limit))
             return false;
+    } else {
+        const attempt made    = peer_connect(instance);
+        const bool    crowded = crowded_for_long(instance, made == attempt::crowded);
+        const bool    ends    = made == attempt::nobody    ? waited_in_vain(d, nobody_listens_limit)
+                                : made == attempt::no_room ? waited_in_vain(d, no_room_limit)
+                                                           : crowded && helper.unresponsive != 0;
+        if (!ends)
+            return false;
+        if (made == attempt::nobody)
+            how = wire::efa_status::bad_dest_qpn;
     }
-    settle(d, 0, true, wire::efa_status::unreachable);
+    settle(d, 0, true, how);
     return true;
 }
 

@@ -7,6 +7,9 @@
  * that the smaller instance began is kept; the other side answers busy. Whatever goes wrong frees the slot, and the next look at parked work finds no
  * connection: no state has to be repaired.
  *
+ * There is room for so many peers. Who comes when it is taken is told so, by "bye" as the answer to its hello, and asks again after a pause, as long as
+ * lookup.cc has it do so; a few slots stay free for such answers.
+ *
  * The end of a peer is the end of its process (pidfd; forked children may keep its sockets open) or of its socket (exec, or goodbye). Its rings
  * stay readable: what it had published is taken first, so that an acknowledgement that was sent counts; then the rest of the work ends.
  *
@@ -106,10 +109,29 @@ void update_yield() noexcept // engine lock held
 
 unsigned free_slot() noexcept
 {
-    unsigned i = 1;
-    while (i < limits::links && helper.peers[i] != nullptr)
-        ++i;
+    unsigned i = 1, refused = 0;
+    for (; i < limits::links && helper.peers[i] != nullptr; ++i)
+        if (helper.peers[i]->state == peer_state::refused)
+            refused = i;
+    if (i == limits::links && refused != 0) {
+        peer_close(refused);
+        return refused;
+    }
     return i;
+}
+
+bool is_full() noexcept
+{
+    unsigned taken = 0;
+    for (unsigned i = 1; i < limits::links; ++i)
+        taken += helper.peers[i] != nullptr && (helper.peers[i]->state == peer_state::up || helper.peers[i]->state == peer_state::connecting);
+    if (taken < helper.peers_most)
+        return false;
+    if (!std::exchange(helper.told_full, true)) {
+        const engine_guard guard;
+        publish_notice("this process is connected to as many others as it can be; work between it and one more ends with status 15");
+    }
+    return true;
 }
 
 /// A slot for a connected socket; takes the socket over.
@@ -225,6 +247,8 @@ base::result<fabric::segment> own_segment() noexcept
 
 attempt peer_connect(std::uint64_t instance) noexcept
 {
+    if (is_full())
+        return attempt::no_room;
     auto socket = helper.names->connect(instance);
     if (!socket)
         return socket.error() == status::busy ? attempt::crowded : socket.error() == status::peer_gone ? attempt::nobody : attempt::begun;
@@ -249,9 +273,10 @@ void on_hello(unsigned index, const message &m) noexcept
     peer          &p    = *helper.peers[index];
     const unsigned mine = peer_find(m.instance, peer_state::connecting);
     const bool     busy = peer_find(m.instance, peer_state::up) != 0 || (mine != 0 && helper.instance < m.instance);
-    if (m.to != helper.instance || busy) {
-        if (busy)
-            (void)fabric::message_send(p.socket, {message_kind::busy, helper.instance, m.instance});
+    const bool     full = !busy && mine == 0 && is_full();
+    if (m.to != helper.instance || busy || full) {
+        if (busy || full)
+            (void)fabric::message_send(p.socket, {busy ? message_kind::busy : message_kind::bye, helper.instance, m.instance});
         fabric::raw_close(m.segment);
         fabric::raw_close(m.wake);
         peer_close(index);
@@ -259,6 +284,8 @@ void on_hello(unsigned index, const message &m) noexcept
     }
     if (mine != 0)
         peer_close(mine);
+    if (const unsigned refused = peer_find(m.instance, peer_state::refused); refused != 0)
+        peer_close(refused); // it has room now
     p.instance  = m.instance;
     auto theirs = fabric::segment_open_peer(m.segment, m.instance);
     auto own    = own_segment();
@@ -290,6 +317,18 @@ void on_welcome(unsigned index, const message &m) noexcept
     peer_up(index, *theirs, m.wake);
 }
 
+/// It has no room for us, or is leaving: whoever has work for it asks again a little later.
+void on_refusal(unsigned index) noexcept
+{
+    peer &p = *helper.peers[index];
+    std::atomic_ref(helper.peers[index]).store(nullptr, std::memory_order_seq_cst); // HLP-4
+    forget(p.socket);
+    fabric::segment_close(p.own);
+    p.state = peer_state::refused;
+    p.since = base::clock_now_ns();
+    std::atomic_ref(helper.peers[index]).store(&p, std::memory_order_seq_cst);
+}
+
 /// Of another version, or no Soft EFA at all: whoever has work for it waits, and should know why.
 void count_foreign_words() noexcept
 {
@@ -316,6 +355,8 @@ void peer_on_socket(unsigned index) noexcept
         on_hello(index, *m);
     } else if (m->kind == message_kind::welcome && p.state == peer_state::connecting) {
         on_welcome(index, *m);
+    } else if (m->kind == message_kind::bye && p.state == peer_state::connecting) {
+        on_refusal(index);
     } else { // busy, bye, or nothing that belongs here
         fabric::raw_close(m->segment);
         fabric::raw_close(m->wake);

@@ -9,8 +9,6 @@
 #include <filesystem>
 #include <memory>
 #include <sched.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <thread>
 #include <vector>
 
@@ -519,32 +517,94 @@ TEST_F(processes, work_for_a_stopped_process_does_not_hide_that_for_others)
 /// The first words of another version, or of anybody else: refused, counted, and no harm done.
 TEST_F(processes, first_words_of_another_version_are_counted)
 {
-    const auto failed = [] {
-        const engine_guard guard;
-        return fabric_counters_get()->peers_failed;
-    };
-    endpoint    e(4096);
-    const auto  before = failed();
-    sockaddr_un to{};
-    to.sun_family = AF_UNIX;
-    ASSERT_TRUE(until([&] {
-        for (const auto &entry : std::filesystem::directory_iterator(folder))
-            if (entry.path().extension() == ".sock")
-                std::snprintf(to.sun_path, sizeof(to.sun_path), "%s", entry.path().c_str());
-        return to.sun_path[0] != 0;
-    }));
-    const int socket = ::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-    ASSERT_TRUE(until([&] { return ::connect(socket, reinterpret_cast<const sockaddr *>(&to), sizeof(to)) == 0; }));
-    constexpr std::uint32_t hello[8] = {0x45464148, softefa::wire::protocol_version + 1, 1};
-    ASSERT_EQ(::send(socket, hello, sizeof(hello), MSG_NOSIGNAL), static_cast<ssize_t>(sizeof(hello)));
-    EXPECT_TRUE(until([&] { return failed() == before + 1; }));
-    char nothing;
-    EXPECT_EQ(::recv(socket, &nothing, 1, 0), 0) << "it is not answered";
-    ::close(socket);
+    endpoint e(4096);
+    stranger_speaks(folder);
     e.qp.post_recv(1, {e.slice(0, 64)});
     e.qp.post(e.qp.send_inline(2, e.ah, e.qp.qpn, "goes on"));
     EXPECT_TRUE(e.rcq.wait());
 }
+
+/// Each line is told once in a process's life, so the full process is one of its own. It is the one that asks, or the one that is asked.
+class full_process : public processes, public testing::WithParamInterface<bool> {};
+
+TEST_P(full_process, one_more_peer_is_refused_in_bounded_time_and_has_room_once_another_ends)
+{
+    const bool asks = GetParam();
+    child      full([&](pipe_end io) {
+        process_forked();
+        helper.peers_most      = 1;
+        const auto gone_before = peers_gone(); // of the process that was forked
+        const told_lines said;
+        endpoint   e(4096);
+        address    first, second;
+        for (std::uint16_t i = 0; i < 8; ++i)
+            e.qp.post_recv(i, {e.slice(i * 64u, 64)});
+        if (!io.put(address_of(e)) || !io.get(&first) || !io.get(&second))
+            return 2;
+        const auto status_of = [&](const address &to) {
+            e.qp.post(e.qp.send_inline(1, e.ah, to.qpn, "to one more"));
+            const auto done = e.scq.wait();
+            return done ? int{done->status} : -1;
+        };
+        if (status_of(first) != 0 || !io.put_word(1))
+            return 3;
+        if (asks) {
+            const auto start = base::clock_now_ns();
+            if (status_of(second) != 15 || base::clock_now_ns() - start < no_room_limit / 2)
+                return 4;
+            if (status_of(second) != 15 || !io.put_word(2))
+                return 5;
+        }
+        std::uint32_t word;
+        if (!io.get(&word) || !until([&] { e.scq.poll(); return peers_gone() == gone_before + 1; })) // the first one has ended
+            return 6;
+        if (!until([&] { return told_lines::notices == 1u; }) || told_lines::files != 0)
+            return 7;
+        if (asks && status_of(second) != 0)
+            return 8;
+        if (!io.put_word(3) || (!asks && !e.rcq.wait()) || !io.get(&word))
+            return 9;
+        return told_lines::notices == 1u ? 0 : 10;
+    });
+    const auto waits_until_told = [](pipe_end io) {
+        endpoint e(4096);
+        for (std::uint16_t i = 0; i < 8; ++i)
+            e.qp.post_recv(i, {e.slice(i * 64u, 64)});
+        std::uint32_t word;
+        return io.put(address_of(e)) && io.get(&word) ? 0 : 1;
+    };
+    child    first(waits_until_told);
+    endpoint e(4096), datagrams(4096, [] { qp_request r; r.type = qp_type::ud; return r; }());
+    address  there, one;
+    for (std::uint16_t i = 0; i < 8; ++i)
+        e.qp.post_recv(i, {e.slice(i * 64u, 64)});
+    ASSERT_TRUE(full.end.get(&there) && first.end.get(&one));
+    ASSERT_TRUE(full.end.put(one) && full.end.put(address_of(e)) && full.end.wait_word(1));
+    const auto status_of_send = [&](endpoint &from) {
+        from.qp.post(from.qp.send_inline(1, from.ah, there.qpn, "from one more"));
+        const auto done = from.scq.wait();
+        return done ? int{done->status} : -1;
+    };
+    if (asks) {
+        ASSERT_TRUE(full.end.wait_word(2));
+    } else {
+        const std::uint64_t lost = counted().drop_ud_unreachable;
+        EXPECT_EQ(status_of_send(e), 15);
+        EXPECT_EQ(status_of_send(datagrams), 0) << "a datagram completes";
+        EXPECT_EQ(counted().drop_ud_unreachable, lost + 1);
+    }
+    ASSERT_TRUE(first.end.put_word(1));
+    ASSERT_EQ(first.reap(), 0);
+    ASSERT_TRUE(full.end.put_word(1) && full.end.wait_word(3));
+    if (asks)
+        EXPECT_TRUE(e.rcq.wait());
+    else
+        EXPECT_EQ(status_of_send(e), 0);
+    ASSERT_TRUE(full.end.put_word(1));
+    EXPECT_EQ(full.reap(), 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(asked_and_asking, full_process, testing::Bool());
 
 TEST_F(processes, nothing_is_left_behind)
 {
