@@ -180,7 +180,7 @@ bool dispatch(const epoll_event *events, int count) noexcept
                 peer_close(index);
             break;
         }
-        if (from == source::socket || from == source::pidfd)
+        if (from != source::wake)
             break; // a slot may have been reused: fresh events only; epoll is level-triggered
     }
     return woken;

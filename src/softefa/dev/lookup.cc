@@ -15,7 +15,7 @@
  *
  * And where there is no room, here or there: a second later, if it stays so.
  *
- *   LKP-1  work waits without a bound only for a process that is stopped, or for a shortage of this one to end.
+ *   LKP-1  work waits without a bound only for a process that is stopped, or for a shortage of it or of this one to end.
  */
 #include "softefa/dev/helper_state.h"
 
@@ -85,9 +85,9 @@ bool waited_in_vain(const destination &d, base::time_ns limit) noexcept
     for (op *o = engine().parked.head; o != nullptr; o = o->next) {
         if (o->device != d.device || o->dst_qpn != d.qpn)
             continue;
-        if (o->given_up_at == 0)
-            o->given_up_at = now + limit;
-        ended |= o->given_up_at <= now;
+        if (o->in_vain_since == 0)
+            o->in_vain_since = now;
+        ended |= now - o->in_vain_since >= limit;
     }
     return ended;
 }

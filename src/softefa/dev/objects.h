@@ -152,7 +152,7 @@ struct op {
     std::uint64_t sent_to = 0;    ///< end of its last record in the ring towards its peer
     union {
         std::uint64_t source_address = 0; ///< of the grant; only if granted
-        std::uint64_t given_up_at;        ///< only if parked: when it ends unless its destination is reached first; 0: it waits
+        std::uint64_t in_vain_since;      ///< only if parked: when its destination was first found not to be reached; 0: it waits
     };
     std::uint64_t source_epoch = 0; ///< of the grant; only if granted
     std::uint32_t source_slot = 0; ///< of the grant, or of what is lent

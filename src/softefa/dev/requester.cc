@@ -224,9 +224,9 @@ void retry_elsewhere(op &o, link &l) noexcept
 /// Until the helper has found its destination.
 [[gnu::noinline]] void park(engine_state &e, op &o) noexcept
 {
-    o.state       = op_state::parked;
-    o.to          = nullptr;
-    o.given_up_at = 0;
+    o.state         = op_state::parked;
+    o.to            = nullptr;
+    o.in_vain_since = 0;
     e.parked.push(o);
     e.resolve_wanted = true;
 }
