@@ -141,6 +141,27 @@ TEST_F(lingering, one_wake_up_does_for_writes_one_after_another)
     EXPECT_EQ(other.reap(), 0);
 }
 
+/// Else its helper thread would be woken late: it used up its share of the processor by looking. Every offer counts as accepted here.
+TEST_F(lingering, nobody_looks_on_while_others_want_the_processor)
+{
+    child other([](pipe_end io) {
+        linger_rule how = linger_rule::endless();
+        how.crowded_ns  = 0;
+        return target(io, how);
+    });
+    endpoint e(1 << 20);
+    address  peer;
+    ASSERT_TRUE(other.end.swap(address_of(e), &peer));
+    ASSERT_EQ(write(e, peer, 8, 1), 1u) << "connects";
+    for (unsigned round = 0; round < 5; ++round) {
+        const auto asleep = tell(other, order::sleep);
+        ASSERT_EQ(write(e, peer, 64 * 1024, 1), 1u);
+        EXPECT_EQ(tell(other, order::sleep), asleep + 1);
+    }
+    ASSERT_TRUE(other.end.put(order::leave));
+    EXPECT_EQ(other.reap(), 0);
+}
+
 TEST_F(lingering, who_has_nothing_more_to_do_sleeps)
 {
     child    other([](pipe_end io) { return target(io, {}); });
