@@ -29,7 +29,7 @@ enum class peer_state : std::uint8_t {
     connecting, ///< we sent hello and wait for welcome
     accepted,   ///< somebody connected and has not said hello
     up,         ///< the engine knows the link
-    refused,    ///< it said bye instead of welcome, for want of room; no socket any more. Until refused_pause is over, or the slot is wanted
+    refused,    ///< it said bye instead of welcome, for want of room; no socket any more. Asked again behind refused_pause; gone with its process, or where the slot is wanted
 };
 
 /// How long a process has not moved while it should have. It is the sum of the times between looks, and each counts as half the limit at most:

@@ -4,8 +4,8 @@
  *
  * A wake-up costs both sides more than a short wait: a system call at the peer, and 20 to 40 us until the thread runs. Who asks for one thing after
  * another, RDMA above all, made the other side pay that for each. So when sleeps in a row were short, and ended by work, the thread looks on for look_ns behind
- * the work that woke it, and goes on as long as that finds more. A look that found nothing until its end was wasted: then more short sleeps in a
- * row are wanted, twice as many each time, until one finds something again.
+ * the work that woke it, and goes on as long as that finds more. A look that found nothing until its end was wasted, and so is one in which others took the
+ * processor: then more short sleeps in a row are wanted, twice as many each time, until one finds something again.
  *
  *   LNG-1  behind each sleep that was not short, and each wasted look, the thread sleeps at least once before it looks on: an idle process does
  *          not use the processor, and one with work at a slower pace spends at most look_ns for `wanted_max` wake-ups.

@@ -207,6 +207,27 @@ protected:
     void TearDown() override { fs::remove_all(folder); }
     void file(const std::string &name, const std::string &content = "") { std::ofstream(folder + "/" + name) << content; }
     void link(const std::string &name, const std::string &target) { ASSERT_EQ(0, symlink(target.c_str(), (folder + "/" + name).c_str())); }
+    /// What `status --all` says of domains with these names below the folder; the last one has kept a failure.
+    std::string status_of_all(const std::vector<std::string> &names, const std::vector<std::string> &not_private, std::string *said_p)
+    {
+        for (const std::string &name : names) {
+            EXPECT_EQ(0, mkdir((folder + "/softefa-" + name).c_str(), 0700));
+            file("softefa-" + name + "/domain");
+        }
+        file("softefa-" + names.back() + "/failure.4000000");
+        for (const std::string &name : not_private) {
+            EXPECT_EQ(0, chmod((folder + "/softefa-" + name).c_str(), 0755));
+        }
+        const char       *runtime = getenv("XDG_RUNTIME_DIR");
+        const std::string before  = runtime != nullptr ? runtime : "";
+        setenv("XDG_RUNTIME_DIR", folder.c_str(), 1);
+        testing::internal::CaptureStdout();
+        testing::internal::CaptureStderr();
+        (void)soft_status(parsed({"status", "--all"}));
+        *said_p = testing::internal::GetCapturedStderr();
+        runtime != nullptr ? setenv("XDG_RUNTIME_DIR", before.c_str(), 1) : unsetenv("XDG_RUNTIME_DIR");
+        return testing::internal::GetCapturedStdout();
+    }
     bool there(const std::string &name) { return fs::symlink_status(folder + "/" + name).type() != fs::file_type::not_found; }
     std::string space()
     {
@@ -473,18 +494,8 @@ TEST_F(soft_folder, forked_child_that_keeps_the_domain_is_named)
 
 TEST_F(soft_folder, status_of_all_counts_empty_domains_in_one_line)
 {
-    const char       *runtime = getenv("XDG_RUNTIME_DIR");
-    const std::string before  = runtime != nullptr ? runtime : "";
-    for (const char *name : {"softefa-left-one", "softefa-left-two", "softefa-failed"}) {
-        ASSERT_EQ(0, mkdir((folder + "/" + name).c_str(), 0700));
-        file(std::string(name) + "/domain");
-    }
-    file("softefa-failed/failure.4000000");
-    setenv("XDG_RUNTIME_DIR", folder.c_str(), 1);
-    testing::internal::CaptureStdout();
-    (void)soft_status(parsed({"status", "--all"}));
-    const std::string text = testing::internal::GetCapturedStdout();
-    runtime != nullptr ? setenv("XDG_RUNTIME_DIR", before.c_str(), 1) : unsetenv("XDG_RUNTIME_DIR");
+    std::string       said;
+    const std::string text = status_of_all({"left-one", "left-two", "failed"}, {}, &said);
     EXPECT_EQ(std::string::npos, text.find("left-")) << text;
     EXPECT_NE(std::string::npos, text.find("domain failed")) << "what was kept is worth a look: " << text;
     EXPECT_NE(std::string::npos, text.find("of this user without a process; 'softefa clean --all' removes")) << text;
@@ -493,21 +504,8 @@ TEST_F(soft_folder, status_of_all_counts_empty_domains_in_one_line)
 /// A backup, a folder of something else: anything may have such a name.
 TEST_F(soft_folder, status_of_all_goes_on_behind_a_folder_that_is_not_private)
 {
-    const char       *runtime = getenv("XDG_RUNTIME_DIR");
-    const std::string before  = runtime != nullptr ? runtime : "";
-    for (const char *name : {"softefa-a-open", "softefa-b-open", "softefa-failed"}) {
-        ASSERT_EQ(0, mkdir((folder + "/" + name).c_str(), 0700));
-        file(std::string(name) + "/domain");
-    }
-    ASSERT_EQ(0, chmod((folder + "/softefa-a-open").c_str(), 0755));
-    ASSERT_EQ(0, chmod((folder + "/softefa-b-open").c_str(), 0755));
-    file("softefa-failed/failure.4000000");
-    setenv("XDG_RUNTIME_DIR", folder.c_str(), 1);
-    testing::internal::CaptureStdout();
-    testing::internal::CaptureStderr();
-    (void)soft_status(parsed({"status", "--all"}));
-    const std::string text = testing::internal::GetCapturedStdout(), said = testing::internal::GetCapturedStderr();
-    runtime != nullptr ? setenv("XDG_RUNTIME_DIR", before.c_str(), 1) : unsetenv("XDG_RUNTIME_DIR");
+    std::string       said;
+    const std::string text = status_of_all({"a-open", "b-open", "failed"}, {"a-open", "b-open"}, &said);
     EXPECT_NE(std::string::npos, text.find("domain failed")) << text;
     EXPECT_NE(std::string::npos, said.find("softefa-a-open: must belong to uid")) << said;
     EXPECT_NE(std::string::npos, said.find("softefa-b-open: must belong to uid")) << said;

@@ -505,7 +505,8 @@ TEST_F(rude_device, receive_queue_work_overtakes_a_post)
     EXPECT_GT(receives_served_by_a_post(), 5u);
 }
 
-int sender(pipe_end io, softefa::settings rules)
+/// Sends ten messages, the first `one_by_one` of them each behind the completion of the one before.
+int sender(pipe_end io, softefa::settings rules, unsigned one_by_one)
 {
     if (!configure(rules))
         return 9;
@@ -513,36 +514,26 @@ int sender(pipe_end io, softefa::settings rules)
     address  peer;
     if (!io.swap(address_of(e), &peer))
         return 2;
-    for (std::uint16_t i = 1; i <= 10; ++i)
-        e.qp.post(e.qp.send_inline(i, e.ah, peer.qpn, "12345678"));
-    for (unsigned i = 0; i < 10; ++i)
-        if (auto done = e.scq.wait(); !done || done->status != 0)
-            return 3;
-    return 0;
-}
-
-/// Three messages that have arrived, and the fatal one.
-int sender_that_dies(pipe_end io, softefa::settings rules)
-{
-    if (!configure(rules))
-        return 9;
-    endpoint e;
-    address  peer;
-    if (!io.swap(address_of(e), &peer))
-        return 2;
-    for (std::uint16_t i = 1; i <= 4; ++i) {
+    const auto completes = [&] {
+        const auto done = e.scq.wait();
+        return done && done->status == 0;
+    };
+    for (std::uint16_t i = 1; i <= 10; ++i) {
         e.qp.post(e.qp.send_inline(i, e.ah, peer.qpn, std::string(1, static_cast<char>(i))));
-        if (auto done = e.scq.wait(); !done || done->status != 0)
+        if (i <= one_by_one && !completes())
             return 3;
     }
-    return 4;
+    for (unsigned i = one_by_one; i < 10; ++i)
+        if (!completes())
+            return 3;
+    return 0;
 }
 
 TEST_F(rude_device, process_kills_itself_at_the_nth_work_request)
 {
     softefa::settings rules = wanted;
     rules.rude.kill_at      = 4;
-    child      other([&](pipe_end io) { return sender_that_dies(io, rules); });
+    child      other([&](pipe_end io) { return sender(io, rules, 4); });
     endpoint   e;
     address    peer;
     const auto gone = peers_gone();
@@ -568,7 +559,7 @@ TEST_F(rude_device, first_process_of_a_namespace_ends_as_well)
             return cannot;
         const pid_t first = fork();
         if (first == 0)
-            _exit(sender(io, rules));
+            _exit(sender(io, rules, 0));
         int state = 0;
         waitpid(first, &state, 0);
         return WIFEXITED(state) ? WEXITSTATUS(state) : 1;
@@ -586,7 +577,7 @@ TEST_F(rude_device, process_stops_itself_and_goes_on)
 {
     softefa::settings rules = wanted;
     rules.rude.stop_at      = 4;
-    child    other([&](pipe_end io) { return sender(io, rules); });
+    child    other([&](pipe_end io) { return sender(io, rules, 0); });
     endpoint e;
     address  peer;
     for (std::uint16_t i = 0; i < 10; ++i)
