@@ -1,5 +1,5 @@
-/* What the helper thread knows: its descriptors and its peers. Shared by helper.cc (the thread), peers.cc (connecting and
- * parting) and lookup.cc (whom parked work is for).
+/* What the helper thread knows: its descriptors and its peers. Shared by helper.cc (its life), helper_loop.cc (its
+ * work), peers.cc (connecting and parting) and lookup.cc (whom parked work is for).
  *
  * Only the helper thread touches it while it runs; helper_start() and helper_stop() do before and after.
  */
@@ -101,6 +101,9 @@ extern helper_state helper;
 
 enum class source : std::uint32_t { wake, listener, socket, pidfd };
 
+// --- helper_loop.cc
+/// The thread. `generation`: its number, as HLP-3 wants it.
+void *helper_loop(void *generation) noexcept;
 // --- peers.cc
 /// False: the kernel has no room for it.
 [[nodiscard]] bool helper_watch(int fd, source s, unsigned index) noexcept;

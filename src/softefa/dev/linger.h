@@ -1,6 +1,6 @@
 /* Whether the helper thread should look again for a while before it sleeps.
  *
- * Owns: the decision, from what earlier sleeps and looks were like. Refuses to know clocks and threads: helper.cc.
+ * Owns: the decision, from what earlier sleeps and looks were like. Refuses to know clocks and threads: helper_loop.cc.
  *
  * A wake-up costs both sides more than a short wait: a system call at the peer, and 20 to 40 us until the thread runs. Who asks for one thing after
  * another, RDMA above all, made the other side pay that for each. So when sleeps in a row were short, and ended by work, the thread looks on for look_ns behind

@@ -46,7 +46,7 @@ struct traffic {
     }
     void step()
     {
-        // Who polls all the time is never asleep, and nobody needs to wake it. Its helper looks every 4 ms at most (helper.cc).
+        // Who polls all the time is never asleep, and nobody needs to wake it. Its helper looks every 4 ms at most (helper_loop.cc).
         if (++steps % 64 == 0 && dozes)
             usleep(12'000);
         if (steps % yield_steps == 0)
