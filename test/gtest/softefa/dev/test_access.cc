@@ -196,7 +196,7 @@ TEST_F(access_rules, write_with_immediate_gives_up_after_its_retries)
     auto done = from.scq.wait();
     ASSERT_TRUE(done);
     EXPECT_EQ(done->status, 10);
-    EXPECT_FALSE(to.rcq.poll());
+    EXPECT_FALSE(to.rcq.poll_surely());
 }
 
 TEST_F(access_rules, sides_that_disagree_about_unsolicited_receive_are_refused_before_a_byte)
@@ -215,7 +215,7 @@ TEST_F(access_rules, sides_that_disagree_about_unsolicited_receive_are_refused_b
         ASSERT_TRUE(done);
         EXPECT_EQ(done->status, 18);
         EXPECT_EQ(std::count(to->memory.begin(), to->memory.end(), 0), static_cast<long>(page));
-        EXPECT_FALSE(to->rcq.poll());
+        EXPECT_FALSE(to->rcq.poll_surely());
     }
 }
 
@@ -240,7 +240,7 @@ TEST_F(access_rules, work_for_a_destroyed_queue_pair_does_not_reach_its_successo
         last = q.qpn;
         ASSERT_EQ(qp_destroy(q.h), base::status::ok);
     }
-    EXPECT_FALSE(holder.rcq.poll());
+    EXPECT_FALSE(holder.rcq.poll_surely());
 }
 
 } // namespace

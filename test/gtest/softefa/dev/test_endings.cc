@@ -73,7 +73,7 @@ void outlive(const std::function<void(endpoint &, const address &)> &end)
         }));
         ASSERT_EQ(e.qp.to(qp_state::reset), base::status::ok);
         e.qp.sq_posted = e.qp.rq_posted = 0;
-        while (e.scq.poll() || e.rcq.poll()) {
+        while (e.scq.poll_surely() || e.rcq.poll_surely()) {
         }
         e.qp.connect();
     }

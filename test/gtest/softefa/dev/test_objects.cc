@@ -260,7 +260,7 @@ TEST_F(objects, reset_drops_work_and_starts_over)
 {
     endpoint e(4096);
     e.qp.post(e.qp.send_inline(1, e.ah, e.qp.qpn, "never received"));
-    EXPECT_FALSE(e.scq.poll());
+    EXPECT_FALSE(e.scq.poll_surely());
     ASSERT_EQ(e.qp.to(qp_state::reset), status::ok);
     EXPECT_EQ(*e.qp.sq_db, 0u);
     connect_anew(e.qp);
@@ -270,21 +270,21 @@ TEST_F(objects, reset_drops_work_and_starts_over)
     ASSERT_TRUE(got);
     EXPECT_EQ(got->req_id, 7);
     EXPECT_EQ(e.scq.wait()->req_id, 2);
-    EXPECT_FALSE(e.scq.poll());
+    EXPECT_FALSE(e.scq.poll_surely());
 }
 
 TEST_F(objects, hostile_doorbells_are_counted_and_harmless)
 {
     endpoint   e(4096);
-    const auto before = counted().bad_doorbell;
+    auto       before = counted().bad_doorbell;
     *e.qp.sq_db = 5000;
     *e.qp.rq_db = 60000;
     engine_posted(e.qp.h);
-    EXPECT_EQ(counted().bad_doorbell, before + 1);
+    EXPECT_GT(counted().bad_doorbell, before); // twice if the helper was in the engine just then
     *e.qp.sq_db = 0;
+    before      = counted().bad_doorbell;
     e.qp.post(e.qp.send_inline(1, e.ah, e.qp.qpn, "x"));
-    EXPECT_FALSE(e.rcq.wait(20));
-    EXPECT_GT(counted().bad_doorbell, before + 1);
+    EXPECT_TRUE(until([&] { EXPECT_FALSE(e.rcq.poll()); return counted().bad_doorbell > before; }));
     *e.qp.rq_db = 0;
     e.qp.post_recv(1, {e.slice(0, 64)});
     EXPECT_TRUE(e.rcq.wait());
@@ -359,12 +359,11 @@ TEST_F(objects, ud_prepends_a_grh_and_drops_in_silence)
     endpoint e(1 << 14, r);
     e.qp.post(e.qp.send_inline(1, e.ah, e.qp.qpn, "nobody listens"));
     EXPECT_EQ(e.scq.wait()->status, 0);
-    for (int i = 0; i < 50; ++i)
-        e.rcq.poll();
+    EXPECT_FALSE(e.rcq.poll_surely());
     e.qp.post_recv(5, {e.slice(0, 30)});
     e.qp.post(e.qp.send_inline(2, e.ah, e.qp.qpn, "too long for 30"));
     EXPECT_EQ(e.scq.wait()->status, 0);
-    EXPECT_FALSE(e.rcq.wait(20)) << "dropped, and the receive stays";
+    EXPECT_FALSE(e.rcq.poll_surely()) << "dropped, and the receive stays";
     ASSERT_EQ(e.qp.to(qp_state::reset), status::ok);
     connect_anew(e.qp);
     e.qp.post_recv(6, {e.slice(0, 128)});

@@ -215,7 +215,7 @@ TEST_F(rude_device, delayed_work_is_neither_early_nor_lost)
         ASSERT_TRUE(done);
         EXPECT_EQ(done->status, 0);
     }
-    EXPECT_FALSE(e.rcq.poll());
+    EXPECT_FALSE(e.rcq.poll_surely());
     EXPECT_GT(swapped, 0u);
     EXPECT_EQ(counters().rude_delays - delays, 40u);
 }
@@ -236,7 +236,7 @@ TEST_F(rude_device, delayed_work_of_a_destroyed_or_failed_queue_ends)
         ASSERT_TRUE(done);
         EXPECT_EQ(done->status, 1);
     }
-    EXPECT_FALSE(other.scq.poll());
+    EXPECT_FALSE(other.scq.poll_surely());
 }
 
 TEST_F(rude_device, delayed_work_of_a_destroyed_address_handle_is_refused)
@@ -268,7 +268,7 @@ TEST_F(rude_device, every_status_can_be_made_up_for_the_nth_work_request)
             EXPECT_EQ(done->status, done->req_id == 3 ? status : 0u);
         }
         unsigned arrived = 0;
-        while (auto got = e.rcq.poll()) {
+        while (auto got = e.rcq.poll_surely()) {
             EXPECT_NE(e.memory[got->req_id * 64u], 3);
             ++arrived;
         }
@@ -543,7 +543,7 @@ TEST_F(rude_device, process_kills_itself_at_the_nth_work_request)
     EXPECT_EQ(other.reap(), -SIGKILL);
     ASSERT_TRUE(until([&] { return peers_gone() > gone; })); // what it left on its way has been served
     std::multiset<unsigned> arrived;
-    while (auto got = e.rcq.poll())
+    while (auto got = e.rcq.poll_surely())
         arrived.insert(e.memory[got->req_id * 64u]);
     EXPECT_EQ(arrived, (std::multiset<unsigned>{1, 2, 3}));
 }
