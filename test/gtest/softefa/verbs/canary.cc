@@ -338,6 +338,8 @@ int canary_main(const char *which, const char *end)
         return 9;
     if (getenv("CANARY_POLL_FROM_SIGNALS") != nullptr && !poll_from_signals())
         return 9;
+    if (const auto code = short_canary(which, end))
+        return *code;
     if (end != nullptr)
         return sender(std::atoi(end), total);
     int pair[2];

@@ -1,7 +1,13 @@
-/* Every kind of rudeness exposes a bug that stays hidden without it, and does no harm to a program that is right (canary.cc). */
+/* Every kind of rudeness exposes a bug that stays hidden without it, and does no harm to a program that is right (canary.cc, canary_short.cc).
+ * Every setting has such a canary, or it is listed below why it needs none.
+ */
+#include "softefa/settings_table.h"
+
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
+#include <string>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <vector>
@@ -90,8 +96,40 @@ const canary all[] = {
     {"kill", "waits_for_the_dead", "none", {"CANARY_SENDER_KILL_AT", "50"}},
     {"latency", "short_timeout", "none_slow", {"SOFTEFA_LATENCY", "300ms"}},
     {"bandwidth", "short_timeout", "none_slow", {"SOFTEFA_BANDWIDTH", "1.5k"}},
+    {"rude_qpn", "one_failure_is_everyones", "failures_apart", {"SOFTEFA_FAIL_STATUS", "13", "SOFTEFA_FAIL_RATE", "100", "CANARY_SENDER_RUDE_QPN", "first"}, false, true, "none"},
+    {"unresponsive_timeout", "pause_is_waited_out", "pause_has_an_end", {"CANARY_PAUSE", "60", "SOFTEFA_UNRESPONSIVE_TIMEOUT", "100ms"}, false, true},
+    {"cq_overrun", "queue_for_a_batch", "queue_for_all", {"SOFTEFA_CQ_OVERRUN", "error"}, false, true},
+    {"reuse_qpn", "number_is_a_life", "qkey_is_a_life", {"SOFTEFA_REUSE_QPN", "1"}, false, true},
 };
 
 INSTANTIATE_TEST_SUITE_P(each, canaries, testing::ValuesIn(all), [](const auto &p) { return p.param.name; });
+
+/// Settings without a canary, and why: none of them is trouble for a program that is right by the book of an EFA.
+const struct {
+    const char              *why;
+    std::vector<const char *> names;
+} quiet[] = {
+    {"what the device is, not what goes wrong with it", {"PROFILE", "DEVICES", "VENDOR_PART_ID", "DEVICE_CAPS"}},
+    {"who is in the network", {"DOMAIN", "REGISTRY_DIR"}},
+    {"narrows what another setting does", {"SEED", "DELAY_MIN"}},
+    {"is for who looks on", {"LOG_LEVEL", "RECORD", "RECORD_COUNT"}},
+    {"lets a program do more", {"DMABUF", "DIRECT"}},
+    {"the same for the program, at another speed", {"RNR_TIMER", "DIRECT_NAP", "SINGLE_COPY"}},
+    {"a limit: the call that goes beyond it says so", {"MAX_QP", "MAX_CQ", "MAX_CQE", "MAX_MR", "MAX_PD", "MAX_AH", "MAX_SQ_WR", "MAX_RQ_WR", "MAX_SQ_SGE", "MAX_RQ_SGE",
+                                                       "MAX_RDMA_SGE", "INLINE_SIZE", "INLINE_SIZE_EX", "MAX_LLQ_SIZE", "MTU", "MAX_RDMA_SIZE"}},
+};
+
+TEST(all_settings, each_has_a_canary_or_a_reason)
+{
+    for (const softefa::setting &s : softefa::settings_table()) {
+        const std::string name   = s.name;
+        const auto        is_set = [&](const canary &c) {
+            return std::any_of(c.knobs.begin(), c.knobs.end(), [&](const std::string &knob) { return knob == "SOFTEFA_" + name || knob == "CANARY_SENDER_" + name; });
+        };
+        const auto is_quiet = [&](const auto &group) { return std::find(group.names.begin(), group.names.end(), name) != group.names.end(); };
+        const auto ways     = (std::any_of(std::begin(all), std::end(all), is_set) ? 1 : 0) + std::count_if(std::begin(quiet), std::end(quiet), is_quiet);
+        EXPECT_EQ(1, ways) << name << ": a row in one of the two tables, please";
+    }
+}
 
 } // namespace

@@ -66,6 +66,7 @@ public:
         int           rnr_retry   = -1;    ///< -1: not set
         bool          with_events = false; ///< completion channel
         bool          ud          = false;
+        std::uint32_t qkey        = verbs::qkey; ///< of the queue pair
         std::uint32_t inline_size = 32;
         bool          write        = false; ///< RDMA writes, which rdma-core 44 has not
         bool          inline_write = false; ///< RDMA writes from the work request, which rdma-core 63 and later can ask for
@@ -170,7 +171,7 @@ public:
     }
 
     /// Through the extended interface.
-    int send_ex(std::uint64_t wr_id, std::uint32_t qpn, ibv_ah *ah, const ibv_sge &from)
+    int send_ex(std::uint64_t wr_id, std::uint32_t qpn, ibv_ah *ah, const ibv_sge &from, std::uint32_t remote_qkey = verbs::qkey)
     {
         ibv_qp_ex *qpx = ibv_qp_to_qp_ex(qp_);
         ibv_wr_start(qpx);
@@ -178,7 +179,7 @@ public:
         qpx->wr_flags = IBV_SEND_SIGNALED;
         ibv_wr_send(qpx);
         ibv_wr_set_sge(qpx, from.lkey, from.addr, from.length);
-        ibv_wr_set_ud_addr(qpx, ah, qpn, qkey);
+        ibv_wr_set_ud_addr(qpx, ah, qpn, remote_qkey);
         return ibv_wr_complete(qpx);
     }
     int read_ex(std::uint64_t wr_id, std::uint32_t qpn, ibv_ah *ah, const ibv_sge &to, std::uint64_t remote, std::uint32_t rkey)
@@ -299,7 +300,7 @@ private:
         ibv_qp_attr state{};
         state.qp_state = IBV_QPS_INIT;
         state.port_num = 1;
-        state.qkey     = qkey;
+        state.qkey     = options_.qkey;
         state_error_   = ibv_modify_qp(qp_, &state, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_QKEY);
         state.qp_state = IBV_QPS_RTR;
         state_error_ |= ibv_modify_qp(qp_, &state, IBV_QP_STATE);
