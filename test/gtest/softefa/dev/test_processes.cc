@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <memory>
 #include <sched.h>
+#include <sys/resource.h>
 #include <thread>
 #include <vector>
 
@@ -72,7 +73,9 @@ TEST_F(processes, ping_pong_echoes_every_byte)
     EXPECT_EQ(other.reap(), 0);
 }
 
-/// Offers memory and sleeps in a system call until told to leave.
+constexpr std::uint32_t ping = 2;
+
+/// Offers memory and sleeps in a system call until told to leave; answers a ping.
 int target(pipe_end io, std::size_t bytes, bool know_peer)
 {
     endpoint e(bytes);
@@ -83,9 +86,10 @@ int target(pipe_end io, std::size_t bytes, bool know_peer)
         return 6;
     if (!io.swap(address_of(e), &peer))
         return 2;
-    std::uint32_t word;
-    if (!io.get(&word))
-        return 3;
+    std::uint32_t word = ping;
+    while (word == ping)
+        if (!io.get(&word) || (word == ping && !io.put_word(ping)))
+            return 3;
     if (word == 7) { // says whether the first bytes are what a write should have left
         for (std::size_t i = 0; i < bytes; ++i)
             if (e.memory[i] != static_cast<std::uint8_t>(i * 13 + 5))
@@ -150,9 +154,23 @@ int threads_on(unsigned core, pid_t pid)
     return count;
 }
 
+/// How many threads of a process the scheduler treats otherwise than its first one. Times do not tell: also with a helper of the lowest class
+/// (SCHED_IDLE) half of the operations end within milliseconds, as others do on a busy machine.
+int threads_of_another_rank(pid_t pid)
+{
+    int count = 0;
+    for (const auto &thread : std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/task")) {
+        const pid_t id = std::stoi(thread.path().filename());
+        count += sched_getscheduler(id) != sched_getscheduler(pid) ||
+                 getpriority(PRIO_PROCESS, static_cast<id_t>(id)) != getpriority(PRIO_PROCESS, static_cast<id_t>(pid));
+    }
+    return count;
+}
+
 class busy_core : public processes, public testing::WithParamInterface<int> {};
 
-/// The helper of the target has to get its turn from a thread that never gives way. Each operation ends, and half of them long before the bound.
+/// The helper of the target has to get its turn from a thread that never gives way. Each operation ends; half of them long before any timer would help
+/// out, or before the target's first thread, which has to get its turn from the same one, has answered many times.
 TEST_P(busy_core, one_sided_work_on_a_target_that_never_polls_ends)
 {
     constexpr std::size_t  bytes = 1 << 20;
@@ -169,7 +187,7 @@ TEST_P(busy_core, one_sided_work_on_a_target_that_never_polls_ends)
     endpoint e(bytes);
     address  peer;
     ASSERT_TRUE(other.end.swap(address_of(e), &peer));
-    std::vector<base::time_ns> took;
+    std::vector<base::time_ns> took, answered;
     for (unsigned round = 0; round < 6; ++round) {
         for (std::uint32_t size : {8u, 4096u, 65536u, 1u << 20}) {
             for (std::uint8_t op : {read, write}) {
@@ -183,14 +201,20 @@ TEST_P(busy_core, one_sided_work_on_a_target_that_never_polls_ends)
                 took.push_back(base::clock_now_ns() - start);
                 for (std::size_t i = 0; i < size && op == read; ++i) // what is there from the start, and is written back
                     ASSERT_EQ(e.memory[i], static_cast<std::uint8_t>(i * 31 + (i >> 8))) << i << " of " << size;
+                const auto asked = base::clock_now_ns();
+                ASSERT_TRUE(other.end.put_word(ping) && other.end.wait_word(ping));
+                answered.push_back(base::clock_now_ns() - asked);
             }
         }
     }
     EXPECT_GE(threads_on(core, other.pid), 3) << "not pinned, or without its helper or its busy thread";
-    std::sort(took.begin(), took.end());
-    std::printf("half of the operations ended within %.3f ms, all within %.3f ms\n", 1e-6 * static_cast<double>(took[took.size() / 2]),
-                1e-6 * static_cast<double>(took.back()));
-    EXPECT_LT(took[took.size() / 2], base::sec(1));
+    EXPECT_EQ(threads_of_another_rank(other.pid), 0) << "the helper is to get its turn like any other thread";
+    for (auto *times : {&took, &answered})
+        std::sort(times->begin(), times->end());
+    const base::time_ns half = took[took.size() / 2], half_answered = answered[answered.size() / 2];
+    std::printf("half of the operations ended within %.3f ms, all within %.3f ms; half of the answers came within %.3f ms\n", 1e-6 * static_cast<double>(half),
+                1e-6 * static_cast<double>(took.back()), 1e-6 * static_cast<double>(half_answered));
+    EXPECT_LT(half, base::sec(1) + 64 * half_answered);
     for (std::size_t i = 0; i < bytes; ++i) // for the target to check
         e.memory[i] = static_cast<std::uint8_t>(i * 13 + 5);
     e.qp.post(e.qp.rdma(write, 3, e.ah, peer.qpn, e.slice(0, bytes), peer.memory, peer.rkey));
