@@ -60,6 +60,10 @@ bool check_preload_file(const std::string &path, const char *what, const char *p
         *error_p = path + ": LD_PRELOAD cannot name a path with a space or a colon: install " + program + " elsewhere";
         return false;
     }
+    if (!file_exists(path) && access("/proc/self/exe", F_OK) != 0) {
+        *error_p = "/proc is not mounted: " + std::string(program) + " finds its own libraries by it, and programs their devices";
+        return false;
+    }
     if (!file_exists(path)) {
         *error_p = path + " is missing (" + what + "): run 'make install' again";
         return false;

@@ -115,7 +115,7 @@ const char *options_help() noexcept
            "        oshrun too. It never sets UCX_TLS: say UCX_TLS=srd,self to use nothing else.\n"
            "  --soft[=N]       on N (default 1) EFA devices in software; no EFA, no kernel module, no root needed\n"
            "  --require        fail with 3 if COMMAND succeeds but srd carried no bytes on this host\n"
-           "  --no-check       do not look for a device or for UCX first (a launcher whose ranks run elsewhere)\n"
+           "  --no-check       do not look for a device, for UCX or at COMMAND first (a launcher whose ranks run elsewhere)\n"
            "  --print-env      print what would be set, NAME=value; with =sh for 'eval'; run nothing\n"
            "info    says which UCX, rdma-core and devices were found, what the transport can do with them, what is\n"
            "        missing, and what to type next\n"

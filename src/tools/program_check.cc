@@ -1,6 +1,7 @@
 /* See program_check.h. */
 #include "tools/program_check.h"
 
+#include <cstdlib>
 #include <cstring>
 #include <elf.h>
 #include <fcntl.h>
@@ -101,6 +102,16 @@ std::string preload_obstacle(const std::string &file)
     }
     const bool capable = geteuid() != 0 && getxattr(file.c_str(), "security.capability", nullptr, 0) > 0; // root gains nothing by them
     return capable ? "has file capabilities (getcap): the dynamic linker ignores LD_PRELOAD for it" : "";
+}
+
+bool command_takes_preloads(const std::string &command, std::string *error_p)
+{
+    const std::string file     = find_program(command, getenv("PATH"));
+    const std::string obstacle = file.empty() ? "" : preload_obstacle(file);
+    if (!obstacle.empty()) {
+        *error_p = file + " " + obstacle + "; --no-check runs it all the same, for the programs that it starts";
+    }
+    return obstacle.empty();
 }
 
 } // namespace tools

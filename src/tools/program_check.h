@@ -16,4 +16,7 @@ std::string find_program(const std::string &command, const char *path_variable);
 /// that go behind the program's name.
 std::string preload_obstacle(const std::string &file);
 
+/// The same of a command, found as the shell would. False: *error_p is one line. A command that is not there is left to the one who starts it.
+bool command_takes_preloads(const std::string &command, std::string *error_p);
+
 } // namespace tools

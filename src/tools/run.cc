@@ -1,6 +1,7 @@
 /* See run.h. */
 #include "tools/run.h"
 #include "tools/probe.h"
+#include "tools/program_check.h"
 
 #include <cerrno>
 #include <cstdio>
@@ -132,6 +133,9 @@ bool run_checks(const options &options, const install_paths &paths, std::string 
     }
     if (!options.check) {
         return true;
+    }
+    if (!options.command.empty() && !command_takes_preloads(options.command[0], error_p)) {
+        return false;
     }
     if (!check_ucx(error_p)) {
         return false;

@@ -89,13 +89,15 @@ int open_published(const std::string &target, soft_process *process_p)
     return open(target.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 }
 
+constexpr char wrong_size[] = "what it publishes has the wrong size: is it another version of Soft EFA?";
+
 void read_published(int fd, soft_process *process_p)
 {
     struct stat st;
     process_p->state = process_state::unreadable;
     if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_size < static_cast<off_t>(observe::published_size(0)) ||
         st.st_size > static_cast<off_t>(observe::published_size(observe::record_count_max))) {
-        process_p->trouble = "what it publishes has the wrong size: is it another version of Soft EFA?";
+        process_p->trouble = wrong_size;
         return;
     }
     const auto size = static_cast<size_t>(st.st_size) & ~size_t{4095};
@@ -228,10 +230,11 @@ soft_process process_read(int folder_fd, const std::string &link)
 
 soft_process process_read_file(const std::string &path)
 {
+    constexpr char not_kept[] = "it is not a file that a process kept, or not the whole of one";
     soft_process result;
     const int    fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     result.state    = process_state::unreadable;
-    result.trouble  = fd < 0 ? strerror(errno) : "it is too short";
+    result.trouble  = fd < 0 ? strerror(errno) : not_kept;
     // The file itself says whose it is.
     alignas(observe::published) char head[offsetof(observe::published, record_mode)];
     if (fd >= 0 && pread(fd, head, sizeof(head), 0) == static_cast<ssize_t>(sizeof(head))) {
@@ -240,6 +243,9 @@ soft_process process_read_file(const std::string &path)
         memcpy(&pid, head + offsetof(observe::published, pid), sizeof(pid));
         result.pid = pid;
         read_published(fd, &result);
+        if (result.trouble == wrong_size) {
+            result.trouble = not_kept;
+        }
     }
     if (fd >= 0) {
         close(fd);
@@ -285,7 +291,7 @@ int domain_open(const std::string &folder, std::string *error_p)
         return -1;
     }
     if (fstat(fd, &st) != 0 || st.st_uid != geteuid() || (st.st_mode & 0777) != 0700) {
-        *error_p = folder + ": must belong to uid " + std::to_string(geteuid()) + " with mode 0700; remove it, or set SOFTEFA_REGISTRY_DIR";
+        *error_p = folder + ": must belong to uid " + std::to_string(geteuid()) + " with mode 0700; have SOFTEFA_REGISTRY_DIR name a folder that does not exist yet";
         close(fd);
         errno = EPERM;
         return -1;

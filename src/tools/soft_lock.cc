@@ -24,6 +24,8 @@ domain_lock::domain_lock(const std::string &folder, std::string *error_p)
     }
     if (fd_ < 0) {
         state_ = errno == ENOENT ? lock_state::nothing : lock_state::unknown;
+    } else if (!softefa::observe::lock_text_is_ours(choice().c_str())) {
+        state_ = lock_state::nothing; // somebody else's file of that name
     } else if (flock(fd_, LOCK_EX | LOCK_NB) == 0) {
         state_ = lock_state::taken;
     } else {

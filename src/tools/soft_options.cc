@@ -82,6 +82,8 @@ public:
     }
 
     size_t at() const { return at_; }
+    /// The word here, whatever it is.
+    const std::string &take() { return words_[at_++]; }
 
 private:
     bool refuse(const std::string &line)
@@ -275,7 +277,17 @@ bool soft_options_parse(const std::vector<std::string> &arguments, soft_options 
     }
     options_p->verb = found->verb;
     parser words(arguments, options_p, error_p);
-    return words.options() && check_rest({arguments.begin() + static_cast<std::ptrdiff_t>(words.at()), arguments.end()}, options_p, error_p);
+    if (!words.options()) {
+        return false;
+    }
+    std::vector<std::string> rest;
+    while (words.at() < arguments.size()) {
+        rest.push_back(words.take());
+        if (found->verb != soft_verb::run && !words.options()) { // behind run's command they are the command's
+            return false;
+        }
+    }
+    return check_rest(rest, options_p, error_p);
 }
 
 const char *soft_options_help() noexcept
@@ -294,7 +306,7 @@ const char *soft_options_help() noexcept
            "status    what runs in a domain: devices, processes, queue pairs, peers, counters, drops by reason\n"
            "  --watch[=SECONDS]    again and again, every second or as often as said, with rates\n"
            "  --json               for programs; with --watch one object a line\n"
-           "  --all                every domain of this user; those without a process are only counted\n"
+           "  --all                every domain of this user; of empty ones only the number\n"
            "dump      what one process recorded last: its queue pairs, peers, errors; with --set RECORD=data in its run\n"
            "          also each message; or what is in a file that a process kept when something failed\n"
            "clean     removes what processes left behind that were killed; never what a living process uses\n"

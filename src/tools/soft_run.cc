@@ -25,16 +25,7 @@ bool ends_with(const std::string &text, const std::string &end)
 
 bool check_command(const soft_options &options, std::string *error_p)
 {
-    if (!options.check || options.command.empty()) {
-        return true;
-    }
-    const std::string file = find_program(options.command[0], getenv("PATH"));
-    const std::string obstacle = file.empty() ? "" : preload_obstacle(file);
-    if (!obstacle.empty()) {
-        *error_p = file + " " + obstacle + "; --no-check runs it all the same, for the programs that it starts";
-        return false;
-    }
-    return true;
+    return !options.check || options.command.empty() || command_takes_preloads(options.command[0], error_p);
 }
 
 /// One line for each setting, in columns; long meanings go on below.

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cinttypes>
 #include <cstring>
+#include <unistd.h>
 
 namespace tools {
 
@@ -160,12 +161,21 @@ void peers_text(const soft_process &p, const std::map<std::uint64_t, const soft_
     }
 }
 
+/// What a command wants beside it to mean this domain, whatever the environment of who types it says.
+std::string option_for(const soft_domain &domain)
+{
+    const bool by_name = domain.folder.ends_with("/softefa-" + domain.name) ||
+                         domain.folder.ends_with("/softefa-" + std::to_string(geteuid()) + "-" + domain.name);
+    return by_name ? " --domain " + domain.name : " --registry-dir " + domain.folder;
+}
+
 } // namespace
 
 std::string status_text(const soft_domain &now, const soft_domain *before, double seconds)
 {
     std::string    text;
     const unsigned count = living(now);
+    const auto     option = option_for(now);
     std::string    what;
     for (const auto &p : now.processes) {
         if (p.page != nullptr && what.empty()) {
@@ -175,11 +185,11 @@ std::string status_text(const soft_domain &now, const soft_domain *before, doubl
     add(&text, "domain %s%s, %u process%s (%s)\n", now.name.c_str(), what.c_str(), count, count == 1 ? "" : "es", now.folder.c_str());
     const unsigned dead = static_cast<unsigned>(now.processes.size()) - count;
     if (dead != 0) {
-        add(&text, "  %u process%s ended without closing the device; 'softefa clean' removes what they left\n", dead, dead == 1 ? "" : "es");
+        add(&text, "  %u process%s ended without closing the device; 'softefa clean%s' removes what they left\n", dead, dead == 1 ? "" : "es", option.c_str());
     }
     for (const soft_failure &f : now.failures) {
-        const std::string which = f.elsewhere ? now.folder + "/" + f.file : std::to_string(f.pid); // that number may be another process here
-        add(&text, "  process %d kept what it had recorded when something failed: 'softefa dump %s'; 'softefa clean' removes it\n", f.pid, which.c_str());
+        const std::string which = f.elsewhere ? now.folder + "/" + f.file : std::to_string(f.pid) + option; // that number may be another process here
+        add(&text, "  process %d kept what it had recorded when something failed: 'softefa dump %s'; 'softefa clean%s' removes it\n", f.pid, which.c_str(), option.c_str());
     }
     if (count == 0) {
         for (const auto &[pid, program] : domain_is_held(now) ? domain_holders(now) : std::vector<domain_holder>()) {

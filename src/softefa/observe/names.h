@@ -54,6 +54,9 @@ inline const char *skip_tree(const char *at) noexcept
 
 } // namespace names
 
+/// What stands in a file called lock_name is ours: nothing yet, or what members agreed upon, in any version (settings_signature).
+inline bool lock_text_is_ours(const char *text) noexcept { return *text == '\0' || std::strncmp(text, "SOFTEFA_", 8) == 0; }
+
 /// By its shape alone; *type_p is the kind of file (S_IFMT) that it must be.
 inline name_kind name_shape(const char *name, mode_t *type_p) noexcept
 {

@@ -48,7 +48,7 @@ int open_folder(const char *path, char *error, std::size_t error_size)
     }
     struct stat st;
     if (fstatat(fd, "", &st, AT_EMPTY_PATH) != 0 || st.st_uid != geteuid() || (st.st_mode & 0777) != 0700) {
-        snprintf(error, error_size, "the folder %s must belong to uid %u with mode 0700; remove it or set SOFTEFA_REGISTRY_DIR",
+        snprintf(error, error_size, "the folder %s must belong to uid %u with mode 0700; have SOFTEFA_REGISTRY_DIR name a folder that does not exist yet",
                  path, static_cast<unsigned>(geteuid()));
         close_raw(fd);
         return -1;
@@ -103,6 +103,11 @@ membership lock_choice(int fd, const char *ours, const char *path, char *error, 
 {
     for (unsigned i = 0; i < registry_try_count; ++i) {
         if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
+            char before[choice_size];
+            if (read_choice(fd, before) > 0 && !observe::lock_text_is_ours(before)) {
+                snprintf(error, error_size, "%s/domain is no file of Soft EFA's; have SOFTEFA_REGISTRY_DIR name a folder that does not exist yet", path);
+                return membership::refused;
+            }
             if (write_choice(fd, ours)) {
                 return membership::first;
             }

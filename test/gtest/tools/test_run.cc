@@ -1,5 +1,6 @@
 // Checks before the command, and the count that --require reads.
 #include "tools/probe.h"
+#include "tools/program_check.h"
 #include "tools/run.h"
 
 #include <gtest/gtest.h>
@@ -63,6 +64,25 @@ TEST(tools_run, checks_name_the_missing_file)
     EXPECT_NE(std::string::npos, error.find("libucx_srd_loader.so")) << error;
     EXPECT_FALSE(run_checks(options, install_paths_of("/no where/bin/ucx-srd", "../lib"), &error));
     EXPECT_NE(std::string::npos, error.find("space")) << error;
+}
+
+/// It would run without the transport and without the device, and succeed.
+TEST(tools_run, command_that_takes_no_libraries_is_refused)
+{
+    if (access("/sbin/ldconfig", R_OK) != 0) { // static in glibc's own packages
+        GTEST_SKIP() << "no static program here";
+    }
+    options           options;
+    install_paths     paths;
+    const std::string there = find_program("ls", getenv("PATH")); // any file will do
+    std::string       error;
+    paths.loader = paths.transport = paths.soft_efa = there;
+    options.verb    = verb::run;
+    options.command = {"/sbin/ldconfig", "-p"};
+    EXPECT_FALSE(run_checks(options, paths, &error));
+    EXPECT_NE(std::string::npos, error.find("/sbin/ldconfig is statically linked")) << error;
+    options.check = false;
+    EXPECT_TRUE(run_checks(options, paths, &error)) << error;
 }
 
 TEST(tools_run, ucx_supported_compares_the_minor_version)

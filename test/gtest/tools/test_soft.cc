@@ -1,5 +1,4 @@
 // The command softefa without a device: its grammar, what it sets, and what it makes of folders and memory that others have spoilt.
-#include "tools/program_check.h"
 #include "tools/soft_clean.h"
 #include "tools/soft_domain.h"
 #include "tools/soft_dump.h"
@@ -21,7 +20,6 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
 namespace tools {
@@ -151,46 +149,15 @@ TEST(soft_env, settings_of_a_profile)
     EXPECT_NE(0u, values.limits.max_rdma_size);
 }
 
-TEST(program_check, programs_that_cannot_be_preloaded_are_told)
+TEST(soft_options, settings_may_follow_what_is_dumped)
 {
-    EXPECT_EQ("", preload_obstacle(find_program("ls", getenv("PATH"))));
-    EXPECT_EQ("", find_program("no-such-program-at-all", getenv("PATH")));
-    EXPECT_EQ("", preload_obstacle("/no/such/file"));
-    if (access("/sbin/ldconfig", R_OK) == 0) { // static in glibc's own packages
-        EXPECT_NE(std::string::npos, preload_obstacle("/sbin/ldconfig").find("statically linked"));
+    for (const std::vector<std::string> &words : {std::vector<std::string>{"dump", "15", "--domain", "a"}, {"dump", "--domain", "a", "15"}}) {
+        const soft_options o = parsed(words);
+        EXPECT_EQ(15, o.pid);
+        ASSERT_EQ(1u, o.settings.size());
+        EXPECT_EQ("a", o.settings[0].second);
     }
-}
-
-TEST(program_check, file_capabilities_are_told_to_whom_they_raise)
-{
-    const std::string file = testing::TempDir() + "/capable." + std::to_string(getpid());
-    fs::copy_file(find_program("ls", getenv("PATH")), file, fs::copy_options::overwrite_existing);
-    const std::uint32_t net_raw[5] = {0x02000001, 1u << 13, 0, 0, 0}; // revision 2, effective; permitted, inheritable
-    if (setxattr(file.c_str(), "security.capability", net_raw, sizeof(net_raw), 0) != 0) {
-        fs::remove(file);
-        GTEST_SKIP() << "cannot give a file capabilities: " << strerror(errno);
-    }
-    EXPECT_EQ("", preload_obstacle(file)) << "root gains nothing by them";
-    ASSERT_EQ(0, seteuid(65534));
-    const std::string obstacle = preload_obstacle(file);
-    ASSERT_EQ(0, seteuid(0));
-    EXPECT_NE(std::string::npos, obstacle.find("file capabilities")) << obstacle;
-    fs::remove(file);
-}
-
-TEST(program_check, random_bytes_behind_an_elf_magic_are_read_within_the_file)
-{
-    const std::string file = testing::TempDir() + "/spoilt." + std::to_string(getpid());
-    base::rng         random(5);
-    for (int round = 0; round < 300; ++round) {
-        std::string bytes("\177ELF\2\1\1\0", 8);
-        for (int i = 0; i < 200; ++i) {
-            bytes += static_cast<char>(random.next());
-        }
-        std::ofstream(file, std::ios::binary | std::ios::trunc) << bytes.substr(0, 8 + random.next() % 200);
-        (void)preload_obstacle(file); // must return
-    }
-    fs::remove(file);
+    EXPECT_EQ((std::vector<std::string>{"ls", "--domain", "a"}), parsed({"run", "ls", "--domain", "a"}).command) << "those are the command's";
 }
 
 /// A folder like a domain's.
@@ -419,11 +386,13 @@ TEST_F(soft_folder, lock_says_whether_the_domain_is_lived_in)
     const auto  state = [&](const std::string &of) { return domain_lock(of, &error).state(); };
     EXPECT_EQ(lock_state::nothing, state(folder + "/none"));
     EXPECT_EQ(lock_state::nothing, state(folder)) << "somebody else's";
-    file("domain", "what they agreed upon");
+    file("domain", "a list of mine");
+    EXPECT_EQ(lock_state::nothing, state(folder)) << "somebody else's file";
+    file("domain", "SOFTEFA_WHAT=they agreed upon");
     {
         const domain_lock ours(folder, &error);
         EXPECT_EQ(lock_state::taken, ours.state());
-        EXPECT_EQ("what they agreed upon", ours.choice());
+        EXPECT_EQ("SOFTEFA_WHAT=they agreed upon", ours.choice());
         EXPECT_EQ(lock_state::held, state(folder));
     }
     EXPECT_EQ(lock_state::taken, state(folder)) << "it was let go";
@@ -433,6 +402,30 @@ TEST_F(soft_folder, lock_says_whether_the_domain_is_lived_in)
     EXPECT_EQ(lock_state::unusable, state(folder));
     EXPECT_NE(std::string::npos, error.find("mode 0700")) << error;
     chmod(folder.c_str(), 0700);
+}
+
+TEST_F(soft_folder, clean_leaves_a_file_that_only_has_the_name_of_the_lock)
+{
+    file("domain", "a list of mine");
+    file("qpn.0", "x");
+    std::vector<std::string> removed;
+    std::string              report;
+    ASSERT_TRUE(domain_clean(domain, false, &removed, &report)) << report;
+    EXPECT_TRUE(removed.empty());
+    EXPECT_TRUE(there("domain") && there("qpn.0"));
+}
+
+/// What status tells one to type must mean the domain that it speaks of.
+TEST_F(soft_folder, hints_of_status_name_their_domain)
+{
+    std::string error;
+    file("domain", "SOFTEFA_PROFILE=efa2\n");
+    link("0000000000000099." + space() + ".proc", "/proc/4194303/fd/7"); // no such process
+    ASSERT_TRUE(domain_read(&domain, &error)) << error;
+    EXPECT_NE(std::string::npos, status_text(domain, nullptr, 0).find("'softefa clean --registry-dir " + folder + "'"));
+    domain.name   = "other";
+    domain.folder = "/tmp/softefa-" + std::to_string(geteuid()) + "-other";
+    EXPECT_NE(std::string::npos, status_text(domain, nullptr, 0).find("'softefa clean --domain other'"));
 }
 
 TEST_F(soft_folder, run_says_who_is_in_the_way)

@@ -173,6 +173,20 @@ TEST_F(registry, enter_other_wish_is_refused_in_one_line_until_the_last_member_l
     close(second);
 }
 
+TEST_F(registry, enter_leaves_a_file_that_only_has_the_name_of_the_lock)
+{
+    ASSERT_EQ(0, mkdir(values.registry_dir.c_str(), 0700));
+    const std::string path = values.registry_dir + "/domain", mine = "a list of mine\n";
+    int               fd = -1;
+    std::ofstream(path) << mine;
+    ASSERT_EQ(0, chmod(path.c_str(), 0600));
+    EXPECT_FALSE(enter(values, &fd));
+    EXPECT_NE(nullptr, strstr(error, "no file of Soft EFA's")) << error;
+    std::string left;
+    std::getline(std::ifstream(path), left);
+    EXPECT_EQ(mine, left + "\n");
+}
+
 /// Two versions in one domain would find each other's queue pairs and never connect.
 TEST_F(registry, enter_beside_another_version_is_refused_in_one_line)
 {
@@ -219,15 +233,17 @@ TEST_F(registry, enter_damaged_tree_is_replaced_and_the_device_stays_the_same)
     close(first);
 }
 
-TEST_F(registry, enter_garbage_in_the_domain_file_is_overwritten_by_the_first_member)
+/// A machine that went down may leave any of the first two; half a text is what a full disk leaves.
+TEST_F(registry, enter_a_torn_domain_file_is_overwritten_by_the_first_member)
 {
     ASSERT_EQ(0, mkdir(values.registry_dir.c_str(), 0700));
-    const int garbage = open((values.registry_dir + "/domain").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-    ASSERT_EQ(7, write(garbage, "garbage", 7));
-    close(garbage);
-    int fd = -1;
-    EXPECT_TRUE(enter(values, &fd)) << error;
-    close(fd);
+    for (const std::string &torn : {std::string(), std::string(700, '\0'), std::string("SOFTEFA_PROFILE=ef")}) {
+        int fd = -1;
+        std::ofstream(values.registry_dir + "/domain", std::ios::binary | std::ios::trunc) << torn;
+        ASSERT_EQ(0, chmod((values.registry_dir + "/domain").c_str(), 0600));
+        EXPECT_TRUE(enter(values, &fd)) << error;
+        close(fd);
+    }
 }
 
 TEST_F(registry, enter_folder_that_others_can_enter_or_replace_is_refused)
