@@ -4,8 +4,9 @@
  *                      between and after the steps of arming. A sleep that nothing ends within 30 s is a lost wake.
  *
  * Every timer that could save one is off: the transport's keepalive by its setting, UCP's because endpoints have no error handling.
- * What is left (a hello that is repeated, a probe of a peer that grants no credits) is counted by the transport, and the test fails
- * if more than a few were set, however many sleeps. Run it under `ucx-srd run --soft` with UCX_TLS=srd. Prints what it saw and a line of counts.
+ * What is left (a hello that is repeated, a probe of a peer that grants no credits) is counted by the transport: some tens in 20,000
+ * sleeps, more of them the faster the machine. A transport that sleeps by its timers sets one for each sleep; the test fails if both
+ * processes together set more than one for each ten of ROUNDS (few_timers, if that is more). Run it under `ucx-srd run --soft` with UCX_TLS=srd. Prints what it saw and a line of counts.
  */
 #include "pair.h"
 
@@ -20,7 +21,7 @@ namespace {
 using namespace sys;
 
 constexpr uint64_t tag_ping = 1, tag_pong = 2;
-constexpr uint64_t most_timers = 50; ///< of the transport, in one process; set while the two get to know each other
+constexpr uint64_t few_timers = 100; ///< of the transport, in both processes; never too many, however few the rounds
 constexpr int      lost_ms  = 30000;
 constexpr size_t   size_max = 12000;
 constexpr uint64_t last_round = ~uint64_t(0);
@@ -211,8 +212,9 @@ int judge(const char *rounds, const std::string &logs)
     unsigned   interfaces = 0;
     const bool slept_well = real.reap() == 0;
     const uint64_t timers = timers_in(logs, interfaces);
-    const unsigned failed = unsigned(!slept_well) + unsigned(interfaces != 2 || timers > 2 * most_timers);
-    std::printf("timers set: %llu, by %u interfaces\n", (unsigned long long)timers, interfaces);
+    const uint64_t most   = std::max<uint64_t>(few_timers, std::strtoull(rounds, nullptr, 10) / 10);
+    const unsigned failed = unsigned(!slept_well) + unsigned(interfaces != 2 || timers > most);
+    std::printf("timers set: %llu, at most %llu, by %u interfaces\n", (unsigned long long)timers, (unsigned long long)most, interfaces);
     std::printf("%u passed, %u failed\n", 2 - failed, failed);
     return failed != 0;
 }
