@@ -4,7 +4,8 @@ Owns: order, calibration, what happens after a failure, and the result that beco
 
 Calibration: every case is run once, briefly, to learn how long a message takes; that also finds out what cannot run at
 all. Its figure is kept in the result, marked as such, and no median contains it. After it every run of a case has the
-same iteration count.
+same iteration count, but for a run that is repeated: one that failed is run once more before it is noted, with half the
+iterations where it met its timeout (the machine was slower than when the case was calibrated). That is said, too.
 
     CAM-1  A failure of one case never keeps another from being measured, and is never silent.
     CAM-2  Pass i of two cases of one group ran back to back: only figures of the same pass are divided by each other.
@@ -108,7 +109,7 @@ class Campaign:
             return
         guess = case_lib.guess_us(case.series, case.metric, case.size)
         count = case_lib.iterations(case, guess, CALIBRATION_S)
-        figures, why, impossible, result = measure(case, self.tools, count, self.cores, self.timeout_s)
+        figures, why, impossible, result = self._measure(case, "calibration", count)
         entry["commands"] = result.commands
         if figures is None:
             entry["status"], entry["reason"] = ("not possible" if impossible else "failed"), why
@@ -120,13 +121,24 @@ class Campaign:
 
     def _pass(self, case, entry, number):
         self.progress.step("pass %d of %d: %s" % (number, self.passes, case.name))
-        figures, why, _, result = measure(case, self.tools, entry["iterations"], self.cores, self.timeout_s)
+        figures, why, _, result = self._measure(case, "pass %d" % number, entry["iterations"])
         entry["commands"] = result.commands
         entry["passes"].append(figures)
         if figures is None:
             self._failed(case, "pass %d" % number, why, result)
             if sum(one is None for one in entry["passes"]) > 1:
                 entry["status"], entry["reason"] = "failed", "failed twice: " + why
+
+    def _measure(self, case, when, count):
+        """measure(), once more where it failed: on a busy machine a run may fail for reasons that are no program's."""
+        done = measure(case, self.tools, count, self.cores, self.timeout_s)
+        figures, why, impossible, result = done
+        if figures is not None or impossible:
+            return done
+        self.progress.error("repeating %s, %s: %s" % (case.name, when, why))
+        if result.timed_out:
+            count = max(1, count // 2)
+        return measure(case, self.tools, count, self.cores, self.timeout_s)
 
     def _failed(self, case, when, why, result):
         self.failures.append({"case": case.name, "when": when, "reason": why, "commands": result.commands,

@@ -18,8 +18,8 @@ import subprocess
 import tempfile
 import time
 
-SERVER_START_S = 10.0   # until the port listens: loading the libraries and opening the device, on a busy machine
-SERVER_END_S = 5.0      # until the server is gone after its client ended well
+SERVER_START_S = 60.0   # until the port listens: loading the libraries and opening the device, on a busy machine
+SERVER_END_S = 60.0     # until the server is gone after its client ended well, on a busy machine
 OUTPUT_TAIL = 4000      # characters of output kept of a run that failed
 
 
@@ -30,6 +30,7 @@ class Result:
         self.commands = commands    # one string per program, ready to be typed
         self.outputs = []           # of each program, standard output and error together, in the order of commands
         self.error = None
+        self.timed_out = False      # whether the error is that it was not done in time
         self.seconds = 0.0
 
     @property
@@ -130,7 +131,7 @@ def run_one(argv, env, core, timeout_s):
     try:
         code = program.wait(started + timeout_s)
         if code is None:
-            result.error = "timeout after %.0f s" % timeout_s
+            result.error, result.timed_out = "timeout after %.0f s" % timeout_s, True
         elif code != 0:
             result.error = "%s %s" % (os.path.basename(argv[0]), _exit_word(code))
     finally:
@@ -163,7 +164,7 @@ def run_pair(server_argv, client_argv, env, cores, port, timeout_s):
             programs.append(_Program(client_argv, env, cores[1]))
             code = programs[1].wait(started + timeout_s)
             if code is None:
-                result.error = "timeout after %.0f s" % timeout_s
+                result.error, result.timed_out = "timeout after %.0f s" % timeout_s, True
             elif code != 0:
                 result.error = "the client %s" % _exit_word(code)
             else:

@@ -12,14 +12,14 @@ BENCH = os.path.join(os.path.dirname(HERE), "bench")
 INSTRUCTIONS = os.path.join(os.path.dirname(HERE), "instructions")
 
 
-def bench(*args, mode="ok", program=BENCH):
-    env = dict(os.environ, FAKE_MODE=mode, PATH=os.path.join(HERE, "fake") + os.pathsep + os.environ["PATH"])
+def bench(*args, mode="ok", program=BENCH, **more):
+    env = dict(os.environ, **more, FAKE_MODE=mode, PATH=os.path.join(HERE, "fake") + os.pathsep + os.environ["PATH"])
     return subprocess.run([sys.executable, program, *args], env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, universal_newlines=True, timeout=100, check=False)
 
 
-def quick(*args, mode="ok"):
-    return bench("quickstart", "--prefix", "", "--passes", "2", "--sizes", "8", "--seconds", "0.01", *args, mode=mode)
+def quick(*args, mode="ok", **more):
+    return bench("quickstart", "--prefix", "", "--passes", "2", "--sizes", "8", "--seconds", "0.01", *args, mode=mode, **more)
 
 
 class Quickstart(unittest.TestCase):
@@ -44,6 +44,13 @@ class Quickstart(unittest.TestCase):
         self.assertIn("127.0.0.1 -f -t tag_lat -s 8", done.stderr)
         self.assertIn("failed", done.stdout)
 
+    def test_run_that_fails_once_is_repeated_and_not_silently(self):
+        with tempfile.TemporaryDirectory() as folder:
+            done = quick("--series", "srd", mode="once", FAKE_MARK=os.path.join(folder, "mark"))
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(done.stderr.count("repeating "), 1, done.stderr)
+            self.assertNotIn("FAILED", done.stderr)
+
     def test_refused_size_is_no_failure(self):
         for mode in ("refuse", "shrink"):
             done = quick("--series", "verbs", "--sizes", "8192", mode=mode)
@@ -53,7 +60,8 @@ class Quickstart(unittest.TestCase):
     def test_hanging_program_is_ended(self):
         done = quick("--series", "tcp", "--timeout", "1", mode="hang")
         self.assertEqual(done.returncode, 1)
-        self.assertIn("timeout after 1 s", done.stderr)
+        self.assertIn("repeating tcp tag_lat 8 B, calibration: timeout after 1 s", done.stderr)
+        self.assertIn("FAILED tcp tag_lat 8 B, calibration: timeout after 1 s", done.stderr)
 
 
 class Speed(unittest.TestCase):

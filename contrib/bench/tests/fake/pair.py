@@ -1,6 +1,7 @@
 """A stand-in for the benchmark programs: listens or connects as they do, and prints what they would.
 
-FAKE_MODE chooses what goes wrong: ok, fail (the client), silent (no result), hang, early (the server ends at once),
+FAKE_MODE chooses what goes wrong: ok, fail (the client), silent (no result), hang, once (the first
+client of all fails: it makes the file FAKE_MARK), early (the server ends at once),
 refuse (perftest's own word for a message that is too large), shrink (another size than asked for).
 """
 
@@ -29,6 +30,10 @@ def run(port, server, output):
         if mode == "hang":
             time.sleep(60)
         connection.send(b"x")
+    if mode == "once" and not os.path.exists(os.environ["FAKE_MARK"]):
+        with open(os.environ["FAKE_MARK"], "w", encoding="ascii"):
+            pass
+        mode = "fail"
     if mode == "fail":
         print("something is wrong")
         return 5
