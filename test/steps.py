@@ -11,9 +11,9 @@ TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 class Step:
     """name: unique; command: argv; limit: seconds; gtest: counted by its report; counts: prints a line of counts, else the exit
-    code is the one test; env: additions to the environment."""
+    code is the one test; env: additions to the environment. A step that sets no SOFTEFA_DOMAIN gets the run's."""
 
-    def __init__(self, name, command, limit=120, gtest=False, counts=True, env=None):
+    def __init__(self, name, command, limit=300, gtest=False, counts=True, env=None):
         self.name, self.command, self.limit, self.gtest, self.counts = name, command, limit, gtest, counts
         self.env = env or {}
 
@@ -46,26 +46,29 @@ def make_tests(build, flavour):
     return Step(f"build tests ({flavour})", [os.path.join(TOP, "test/build"), flavour, build], limit=4500, counts=False)
 
 
-def fuzz(build, flavour, name, *arguments, limit=120):
+def fuzz(build, flavour, name, *arguments, limit=300):
     """A program of test/fuzz under its own driver: the corpus, then seeded random runs."""
     return Step(" ".join([f"fuzz_{name} ({flavour})", *arguments]),
                 [os.path.join(build, flavour, "test/fuzz", f"fuzz_{name}"), *arguments, os.path.join(TOP, "test/fuzz/corpus", name)],
                 limit=limit, counts=False) # thousands of runs are one test
 
 
-def soft_fuzz(build, flavour, name, *arguments, limit=120):
+def soft_fuzz(build, flavour, name, *arguments, limit=300):
     """A program of test/fuzz/softefa under its own driver: seeded random runs."""
     return Step(" ".join([f"Soft EFA fuzz_{name} ({flavour})", *arguments]),
                 [os.path.join(build, flavour, "test/fuzz/softefa", f"fuzz_{name}"), *arguments], limit=limit, counts=False)
 
 
-def judge(name, *arguments, limit, title=None, env=None):
-    return Step(title or " ".join([name, *arguments]), [os.path.join(TOP, "contrib/judges", name), *arguments], limit=limit, env=env)
+def judge(build, name, *arguments, limit, title=None, env=None):
+    """A judge; its verdicts and logs are below the build folder, where no other run of the same user writes."""
+    title = title or " ".join([name, *arguments])
+    results = os.path.join(build, "results", re.sub(r"[^\w.-]+", "-", title))
+    return Step(title, [os.path.join(TOP, "contrib/judges", name), "--results", results, *arguments], limit=limit, env=env)
 
 
-def ucx_gtest(cases, title, env=None):
+def ucx_gtest(build, cases, title, env=None):
     """UCX's own tests. They take minutes; the limits are for what hangs, and the judge's own are reached before this step's."""
-    return judge("ucx-gtest", "--filter", cases, "--case-timeout", "300", "--total-timeout", "3000", limit=3600, title=title, env=env)
+    return judge(build, "ucx-gtest", "--filter", cases, "--case-timeout", "300", "--total-timeout", "3000", limit=3600, title=title, env=env)
 
 
 class Soft:
@@ -88,7 +91,7 @@ class Soft:
 
     def surface(self, what, *arguments, devices=1, env=None):
         return Step(f"{what} {' '.join(arguments)} ({self.flavour})",
-                    [self.prefix[0], "run", f"--soft={devices}", "--", self.surface_program, what, *arguments], limit=60,
+                    [self.prefix[0], "run", f"--soft={devices}", "--", self.surface_program, what, *arguments], limit=300,
                     env={"UCX_TLS": "srd", "SOFTEFA_DOMAIN": f"surface.{devices}.{os.getpid()}", **(env or {})})
 
     def lives(self, what, *arguments, devices=1, env=None):
@@ -106,7 +109,7 @@ class Soft:
                     [*self.prefix, os.path.join(self.build, self.flavour, "test/system/ucp_sleep"), rounds], limit=limit,
                     env={"UCX_TLS": "srd", "SOFTEFA_REORDER": "50"})
 
-    def litmus(self, what, rounds, limit=120):
+    def litmus(self, what, rounds, limit=300):
         return Step(f"litmus {what}, {rounds} rounds ({self.flavour})",
                     [*self.prefix, os.path.join(self.build, self.flavour, "test/system/ucp_litmus"), what, rounds], limit=limit,
                     env={"UCX_TLS": "srd", "SOFTEFA_REORDER": "50"})
@@ -124,17 +127,18 @@ CLOSE_BOUND = "20"
 def user(build, install):
     soft = Soft(build, "release", install)
     return [
+        Step("test/run itself", [os.path.join(TOP, "test/system/test-run")]),
         make_tests(build, "release"),
         *unit_tests(build, "release"),
         fuzz(build, "release", "codec", "--runs", "100000"),
         fuzz(build, "release", "receive", "--runs", "10000"),
         fuzz(build, "release", "pair", "--runs", "3000"),
         *[soft_fuzz(build, "release", name, "--seconds", "2") for name in ("neighbour", "uverbs", "wqe")],
-        Step("Soft EFA's environments", [os.path.join(TOP, "test/system/softefa/environments")], limit=300,
+        Step("Soft EFA's environments", [os.path.join(TOP, "test/system/softefa/environments")], limit=900,
              env={"PROGRAM": os.path.join(build, "release/test/gtest/gtest_softefa_verbs"),
                   "LIBRARY": os.path.join(build, "release/src/softefa/.libs/libsoftefa.so")}),
-        Step("tools", [os.path.join(TOP, "test/system/tools/run")], limit=240, env={"INSTALL": install}),
-        Step("softefa", [os.path.join(TOP, "test/system/softefa/run")], limit=240, env={"INSTALL": install}),
+        Step("tools", [os.path.join(TOP, "test/system/tools/run")], limit=600, env={"INSTALL": install}),
+        Step("softefa", [os.path.join(TOP, "test/system/softefa/run")], limit=600, env={"INSTALL": install}),
         Step("pages", [os.path.join(TOP, "docs/check-pages"), os.path.join(build, "release")]),
         soft.surface("vfs"),
         soft.surface("devices", "2", devices=2, env={"UCX_MAX_EAGER_LANES": "2"}),
@@ -146,8 +150,8 @@ def user(build, install):
         soft.surface("wakeup", "no", env={"UCX_SRD_EVENTS": "n"}),
         soft.dmabuf(),
         soft.stock_ucx("--quick"),
-        judge("verbs-tools", limit=400),
-        judge("rdma-core-tests", "--suite", "efa", "--case-timeout", "300", limit=900, title="rdma-core-tests --suite efa"),
+        judge(build, "verbs-tools", limit=900),
+        judge(build, "rdma-core-tests", "--suite", "efa", "--case-timeout", "300", limit=900, title="rdma-core-tests --suite efa"),
         soft.fault("incast", "64", "100", limit=240, env={"UCX_SRD_RX_QUEUE_LEN": "16"}, title="RQ of 16,"),
         soft.sleep("20000", limit=600),
         soft.litmus("atomic-fence-put", "2000"),
@@ -159,7 +163,7 @@ def user(build, install):
         soft.fault("force-close", "6", CLOSE_BOUND, limit=240),
         soft.signals("line", "5", DEATH_BOUND, limit=300),
         soft.signals("stop", "2", "3", limit=600),
-        judge("mpi", "--ranks", "2 4 8", limit=600),
+        judge(build, "mpi", "--ranks", "2 4 8", limit=900),
     ]
 
 
@@ -177,16 +181,16 @@ def ci(build, install):
         *thread_tests(build),
         asan.stock_ucx("--quick", env={"ASAN_OPTIONS": "detect_leaks=0"}),
         Step("build UCX's own tests", [os.path.join(TOP, "contrib/judges/ucx-gtest-build")], limit=4500, counts=False),
-        ucx_gtest("uct", title="UCX's own tests, uct"),
-        ucx_gtest("uct", title="UCX's own tests, uct, reordering raised", env={"SOFTEFA_REORDER": "50"}),
-        ucx_gtest("ucp-am-tag-stream", title="UCX's own tests, ucp tag, am, stream"),
-        ucx_gtest("ucp-rest", title="UCX's own tests, the rest of ucp"),
-        judge("rdma-core-tests", "--suite", "all", "--case-timeout", "300", limit=900, title="rdma-core-tests --suite all"),
-        judge("libfabric", "--iterations", "3", limit=240),
+        ucx_gtest(build, "uct", title="UCX's own tests, uct"),
+        ucx_gtest(build, "uct", title="UCX's own tests, uct, reordering raised", env={"SOFTEFA_REORDER": "50"}),
+        ucx_gtest(build, "ucp-am-tag-stream", title="UCX's own tests, ucp tag, am, stream"),
+        ucx_gtest(build, "ucp-rest", title="UCX's own tests, the rest of ucp"),
+        judge(build, "rdma-core-tests", "--suite", "all", "--case-timeout", "300", limit=900, title="rdma-core-tests --suite all"),
+        judge(build, "libfabric", "--iterations", "3", limit=900),
         release.fault("peer-kill", "100", DEATH_BOUND, limit=900),
         Step("incast: refusals, memory", [os.path.join(TOP, "test/system/incast"), "--prefix", " ".join(release.prefix),
                                           "--faults", release.faults], limit=240), # fairness: srd_incast.*, in virtual time
-        judge("mpi", "--compare", "srd,tcp", limit=300, title="all-to-all beside tcp"),
+        judge(build, "mpi", "--compare", "srd,tcp", limit=900, title="all-to-all beside tcp"),
     ]
 
 
