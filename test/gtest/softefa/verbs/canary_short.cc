@@ -106,7 +106,7 @@ int end_of(pid_t child)
 
 // One sender, two peers.
 
-constexpr std::uint32_t each_peer = 20;
+constexpr std::uint32_t each_peer = 4; ///< messages; a busy machine may take long over each
 
 int sender_to_two(int socket, bool one_is_all)
 {
