@@ -1,6 +1,7 @@
 /* A second process for tests: forked before the parent opens anything, talks over a socket pair, is always reaped. */
 #pragma once
 
+#include "softefa/dev/helper_state.h"
 #include "softefa/dev/publish.h"
 #include "softefa/dev/single_copy.h"
 #include "softefa/dev/nic.h"
@@ -113,6 +114,9 @@ inline bool helper_sleeps()
         if (!engine().asleep)
             return false;
     }
+    pollfd events{softefa::dev::helper.epoll_fd, POLLIN, 0};
+    if (softefa::dev::helper.waiting == 0 || ::poll(&events, 1, 0) != 0) // it may sleep on its way to a lock, or have been woken just now
+        return false;
     std::error_code failed;
     for (const auto &thread : std::filesystem::directory_iterator("/proc/self/task", failed)) {
         std::ifstream file(thread.path() / "stat");
@@ -122,7 +126,7 @@ inline bool helper_sleeps()
             (name_end == std::string::npos || text.compare(name_end, 3, ") S") != 0))
             return false;
     }
-    return !failed;
+    return !failed && softefa::dev::helper.waiting != 0;
 }
 
 inline address address_of(const endpoint &e) { return {e.qp.qpn, 0, e.rkey, reinterpret_cast<std::uint64_t>(e.memory.data())}; }

@@ -34,9 +34,11 @@ int peer_of_survivor(pipe_end io, std::uint8_t value, bool receives)
     if (!io.put(birth{static_cast<std::uint32_t>(getpid()), 0, address_of(e)}))
         return 2;
     std::uint32_t others = 0;
-    while (!io.get(&word, 1))
-        while (auto got = e.rcq.poll())
+    for (bool told = false; !told;) {
+        told = io.get(&word, 1);
+        while (auto got = e.rcq.poll_surely()) // also what came before it was told
             others += got->status != 0 || got->length != 5 || std::memcmp(e.memory.data() + got->req_id * 64u, "alive", 5) != 0;
+    }
     return io.put_word(others) && io.get(&word) ? 0 : 3;
 }
 

@@ -225,7 +225,7 @@ bool stop_and_give_up(point where)
         e.qp.post(e.qp.send_inline(i, e.ah, peer.qpn, std::string(1, static_cast<char>(i))));
     EXPECT_TRUE(until([&] { collect(); return std::count(&status[total], &status[total + 4], -1) == 0; })) << "a stopped peer must not hold what it has not begun";
     for (unsigned i = total; i < total + 4; ++i)
-        EXPECT_EQ(status[i], 13) << i;
+        EXPECT_TRUE(status[i] == 13 || status[i] == 15) << i << ": " << status[i]; // 15: it was given up just before
     other.kill(SIGCONT);
     EXPECT_TRUE(until([&] { return collect() == total + 4; })) << ended;
     // It is reached again, over a new connection.

@@ -223,9 +223,11 @@ TEST_F(shortage_peers, killed_peer_is_noticed_from_another_pid_namespace)
 bool until_by_the_wall(const std::function<bool()> &condition)
 {
     const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(60);
-    while (!condition())
+    while (!condition()) {
         if (std::chrono::steady_clock::now() > end)
             return false;
+        sched_yield();
+    }
     return true;
 }
 

@@ -241,7 +241,7 @@ TEST_P(verbs_traffic, completion_event_wakes_and_unread_event_does_not_block_des
     ASSERT_EQ(0, b->recv(7, 0, 64));
     ASSERT_EQ(0, a->send(3, *b, ah, {a->sge(0, 8)}));
     pollfd readable{b->channel()->fd, POLLIN, 0};
-    ASSERT_EQ(1, poll(&readable, 1, 5000));
+    ASSERT_EQ(1, poll(&readable, 1, 60000));
     ibv_cq *cq      = nullptr;
     void   *context_of_cq = nullptr;
     ASSERT_EQ(0, ibv_get_cq_event(b->channel(), &cq, &context_of_cq));
@@ -255,7 +255,7 @@ TEST_P(verbs_traffic, completion_event_wakes_and_unread_event_does_not_block_des
     ASSERT_EQ(0, ibv_req_notify_cq(b->cq(), 0));
     ASSERT_EQ(0, b->recv(8, 0, 64));
     ASSERT_EQ(0, a->send(4, *b, ah, {a->sge(0, 8)}));
-    ASSERT_EQ(1, poll(&readable, 1, 5000));
+    ASSERT_EQ(1, poll(&readable, 1, 60000));
     b.reset(); // without reading it: must return
 }
 
