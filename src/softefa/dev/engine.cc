@@ -153,12 +153,31 @@ namespace {
     return moved;
 }
 
+/// What was posted while the helper sleeps is in no snapshot: it is woken for one, once until that is made.
+void show_soon(engine_state &e) noexcept
+{
+    if (!e.unshown.load(std::memory_order_relaxed)) {
+        e.unshown.store(true, std::memory_order_relaxed);
+        helper_kick();
+    }
+}
+
 /// ENG-1: the holder serves it; true: nobody holds the lock any more, we do.
 [[gnu::noinline]] bool leave_doorbell(engine_state &e, const qp &q) noexcept
 {
     qp_mark_dirty(q);
     e.again.store(1, std::memory_order_seq_cst);
     return try_lock(e);
+}
+
+/// The helper sleeps, and nobody wakes it for a receive.
+[[gnu::noinline]] void posted_unseen() noexcept
+{
+    engine_state &e = engine();
+    if (e.unshown.load(std::memory_order_relaxed) || e.dead.load(std::memory_order_relaxed) || !engine_try_lock())
+        return;
+    show_soon(e);
+    engine_unlock();
 }
 
 } // namespace
@@ -175,6 +194,8 @@ void engine_posted_recv(handle h) noexcept
     qp *q = objects().qps.find(h);
     if (q != nullptr && std::atomic_ref(q->state).load(std::memory_order_relaxed) == qp_state::error) [[unlikely]]
         engine_posted(h);
+    else if (q != nullptr && engine().asleep.load(std::memory_order_relaxed)) [[unlikely]]
+        posted_unseen();
 }
 
 void engine_posted(handle h) noexcept
@@ -194,6 +215,7 @@ void engine_posted(handle h) noexcept
     if (e.asleep.load(std::memory_order_relaxed)) [[unlikely]] {
         moved |= engine_run(); // nobody polls
         keep_served(e, moved);
+        show_soon(e);
     }
     unlock(e);
 }

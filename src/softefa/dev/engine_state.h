@@ -146,6 +146,7 @@ struct engine_state {
     std::uint64_t     polls_asleep_since = 0; ///< when the first of them was, in ns
     std::atomic<bool> waiter = false;     ///< somebody blocks on a channel: sleep at once
     std::atomic<bool> kept_given = false, kept_used = false; ///< there may be reads of peers, or our own, to be counted (kept.h)
+    std::atomic<bool> unshown = false;    ///< posted to while `asleep`, and no snapshot since; written under the lock
     std::atomic<bool> lookup_wanted = false, failed_links = false; ///< reasons for a kick
     qp           *direct_qps = nullptr; ///< posted to without verbs calls
     cq           *direct_cqs = nullptr; ///< read without verbs calls, and with a doorbell

@@ -124,12 +124,12 @@ published *make_page(unsigned records) noexcept
     return static_cast<published *>(base);
 }
 
-/// Changes whenever anything was counted. Reads beside the writer: cells are whole words, and a missed one shows at the next look; ThreadSanitizer
+/// Changes whenever anything was counted that sinks show. Reads beside the writer: cells are whole words, and a missed one shows at the next look; ThreadSanitizer
 /// is told so, since the hot path counts with plain additions.
 [[gnu::no_sanitize("thread")]] std::uint64_t total() noexcept
 {
     const engine_state &e   = engine();
-    std::uint64_t       sum = e.peers.peers_connected + e.peers.peers_gone;
+    std::uint64_t       sum = 0;
     for (unsigned d = 0; d < settings_in_force().device_count && d < limits::devices; ++d) {
         const auto *cells = reinterpret_cast<const std::uint64_t *>(&e.counters[d]);
         for (unsigned i = 0; i < device_counter_count; ++i)
@@ -284,20 +284,21 @@ void publish_notice(const char *what) noexcept { notice.store(what, std::memory_
 
 void publish_failures_to(failure_teller to) noexcept { teller.store(to, std::memory_order_release); }
 
+/// What is shown and not counted (work that waits, room in queues) has no sum that would tell of a change. So whoever woke the helper gets a snapshot:
+/// at once, or at the end of the pause, once for all of them. Rejected: a counter for each such change, of which the next one would be forgotten.
 base::time_ns publish_tick() noexcept
 {
     tell_failure();
     kept_settle();
-    const std::uint64_t sum = total();
-    if (sum == last_total && last_tick != 0)
-        return ~base::time_ns{0};
     const base::time_ns now = base::clock_now_ns(), tick = settings_in_force().snapshot_ns;
-    if (last_tick != 0 && now - last_tick < tick)
+    const bool          first = last_tick == 0;
+    if (!first && now - last_tick < tick)
         return tick - (now - last_tick);
+    const std::uint64_t sum = total();
     last_tick = now;
     kept_tell();
     tables_snapshot();
-    if (!run_sink())
+    if ((sum != last_total || first) && !run_sink())
         return tick; // last_total stays: also an idle process comes back
     last_total = sum;
     return ~base::time_ns{0};

@@ -25,7 +25,7 @@ void publish_qp(const qp &q) noexcept;
 void publish_qp_gone(const qp &q) noexcept;
 void publish_contexts(unsigned count) noexcept;
 
-/// Helper thread, now and then: brings tables and sinks up to date, at most once a second. Returns when it wants to be called again;
+/// Helper thread, whenever it was awake: brings tables and sinks up to date, at most once a second. Returns when it wants to be called again;
 /// ~0: when something has happened.
 base::time_ns publish_tick() noexcept;
 

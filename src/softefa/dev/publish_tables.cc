@@ -100,6 +100,7 @@ void tables_snapshot() noexcept
     if (page == nullptr)
         return;
     engine_state  &e = engine();
+    e.unshown.store(false, std::memory_order_relaxed);
     const changing scope(*page);
     objects().qps.for_each([](qp &q) {
         if (q.sq_entries != 0 || q.rq_entries != 0)

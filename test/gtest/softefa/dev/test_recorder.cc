@@ -27,6 +27,20 @@ protected:
         const auto all = p.records();
         return static_cast<unsigned>(std::count_if(all.begin(), all.end(), [&](const auto &r) { return r.kind == static_cast<std::uint16_t>(kind); }));
     }
+    /// What this process shows of its parked work and of one queue pair.
+    std::pair<std::uint32_t, softefa::observe::qp_row> shown(std::uint16_t qpn)
+    {
+        tools::soft_domain domain;
+        std::string        error;
+        domain.folder = folder;
+        EXPECT_TRUE(tools::domain_read(&domain, &error)) << error;
+        for (const auto &p : domain.processes)
+            if (p.pid == getpid() && p.page != nullptr)
+                for (const auto &row : p.page->qps)
+                    if (row.live != 0 && row.qpn == qpn)
+                        return {p.page->parked, row};
+        return {};
+    }
     /// The file that this process has left, once it is whole.
     tools::soft_process kept()
     {
@@ -67,6 +81,48 @@ TEST_F(recorder, each_mode_keeps_what_it_says)
         EXPECT_EQ(tools::dump_text(p).find("work completed in error") != std::string::npos, mode >= 1);
         EXPECT_EQ(tools::dump_text(p).find("record out") != std::string::npos, mode == 2);
     }
+}
+
+/// What a process shows that nothing counts. It sleeps, and posts to a process that was stopped before anybody connected to it.
+TEST_F(recorder, what_waits_is_shown_though_nothing_counts_it)
+{
+    wanted.snapshot_ns = base::ms(1);
+    use();
+    child other([](pipe_end io) {
+        endpoint      e(4096);
+        std::uint32_t word;
+        return io.put(address_of(e)) && io.get(&word) ? 0 : 1;
+    });
+    address peer;
+    ASSERT_TRUE(other.end.get(&peer));
+    other.kill(SIGSTOP);
+    int stopped = 0;
+    ASSERT_EQ(waitpid(other.pid, &stopped, WUNTRACED), other.pid);
+
+    endpoint   e(4096);
+    const auto mine = [&] { return shown(e.qp.qpn); };
+    ASSERT_TRUE(until(helper_sleeps));
+    e.qp.post(e.qp.send_inline(1, e.ah, peer.qpn, "waits"));
+    EXPECT_TRUE(until([&] { const auto [parked, row] = mine(); return parked == 1 && row.send_used == 1; })) << "posted";
+
+    other.kill(SIGCONT);
+    other.end.put_word(1);
+    ASSERT_TRUE(e.scq.wait()); // delivered, or ended with that process
+    EXPECT_TRUE(until([&] { const auto [parked, row] = mine(); return parked == 0 && row.send_used == 0; })) << "completed";
+    EXPECT_EQ(other.reap(), 0);
+}
+
+/// A sleeper that nobody sends to posts a receive: nothing else wakes it.
+TEST_F(recorder, receive_that_a_sleeper_posts_is_shown)
+{
+    wanted.snapshot_ns = base::ms(1);
+    use();
+    endpoint e(4096);
+    ASSERT_TRUE(until(helper_sleeps));
+    ASSERT_EQ(shown(e.qp.qpn).second.recv_used, 0u);
+    e.qp.post_recv(1, {e.slice(0, 64)});
+    engine_posted_recv(e.qp.h); // as the wrapper of the verb does
+    EXPECT_TRUE(until([&] { return shown(e.qp.qpn).second.recv_used == 1u; }));
 }
 
 /// More happens than there is room for: the last entries stay, oldest first.
