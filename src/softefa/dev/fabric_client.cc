@@ -186,9 +186,9 @@ void fabric_forked() noexcept
     publish_forked();
     leaving = false;
     process = 0; // not getpid(): a child in another PID namespace may have the parent's
+    helper_forked();
     if (instance == 0)
         return;
-    helper_forked();
     names().forget();
     if (self_channel != nullptr) {
         for (int *fd : {&self_channel->own.fd, &self_channel->peer.fd}) {

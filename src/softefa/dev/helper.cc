@@ -162,6 +162,8 @@ void helper_forked() noexcept
     for (int *fd : {&helper.listen_fd, &helper.epoll_fd, &helper.wake_fd})
         drop(*fd);
     helper.running.store(false, std::memory_order_relaxed);
+    helper.scarce_until = 0;
+    helper.told_full = helper.told_scarce = helper.told_foreign = false; // what the parent said, it said of itself
 }
 
 void helper_revive() noexcept
@@ -176,7 +178,6 @@ void helper_revive() noexcept
     }
     helper.next_lookup = helper.next_silent_check = helper.accept_again = 0;
     helper.accepted  = 0;
-    helper.told_full = false;
 }
 
 void helper_leave() noexcept

@@ -24,6 +24,9 @@ constexpr base::time_ns no_room_limit = base::sec(1);    ///< work for a process
 constexpr base::time_ns refused_pause = base::ms(100);   ///< until it is asked again
 constexpr base::time_ns handshake_limit = base::sec(10); ///< an accepted connection that never says hello
 constexpr base::time_ns accept_pause = base::ms(20);     ///< without accepting, after descriptors or memory ran out
+constexpr base::time_ns scarce_for = base::sec(1);       ///< after descriptors ran out, a peer is begun only once there are enough for it
+constexpr unsigned      fds_of_peer = 5;                 ///< socket, pidfd, both segments, wake
+constexpr unsigned      fds_of_hello = 3, fds_of_welcome = 2; ///< of these, what a peer in state `accepted`, or `connecting`, has still to come
 
 enum class peer_state : std::uint8_t {
     connecting, ///< we sent hello and wait for welcome
@@ -84,7 +87,8 @@ struct helper_state {
     base::time_ns     accept_again = 0; ///< 0: the listener is being watched
     unsigned          accepted = 0;     ///< peers in state `accepted`
     unsigned          peers_most = limits::peers; ///< constant; a test sets it before the thread starts
-    bool              told_full = false; ///< once in the life of a process
+    base::time_ns     scarce_until = 0; ///< descriptors ran out not long before
+    bool              told_full = false, told_scarce = false, told_foreign = false; ///< once in the life of a process
     base::time_ns     unresponsive = 0; ///< a peer that does not move for so long is given up; 0 = never
     base::time_ns     next_progress_check = 0;
     bool              naps = false;       ///< rings are read directly: never sleeps for long
@@ -111,6 +115,8 @@ void *helper_loop(void *generation) noexcept;
 void helper_watch_listener(bool wanted) noexcept;
 /// Its slot, 0: there is none in that state.
 unsigned peer_find(std::uint64_t instance, peer_state state) noexcept;
+/// Something failed that may have done so for want of descriptors: says so, once, if there are none left.
+void shortage_look() noexcept;
 enum class attempt : std::uint8_t {
     begun,   ///< or a shortage of this process's, which is waited out
     crowded, ///< its backlog is full

@@ -130,8 +130,10 @@ bool refused_just_now(std::uint64_t instance) noexcept
 bool answer(const destination &d) noexcept
 {
     const auto owner = helper.names->owner(d.device, d.qpn);
-    if (!owner)
+    if (!owner) {
+        shortage_look();
         return false; // a shortage of this process: the work waits for it to end
+    }
     const std::uint64_t instance = *owner;
     wire::efa_status    how      = wire::efa_status::unreachable;
     if (instance == 0 || instance == helper.instance) {

@@ -10,6 +10,10 @@
  * There is room for so many peers. Who comes when it is taken is told so, by "bye" as the answer to its hello, and asks again after a pause, as long as
  * lookup.cc has it do so; a few slots stay free for such answers.
  *
+ * Out of descriptors, new peers wait: in this process's backlog, with their hello unread, or parked here. What runs out in the middle of a handshake
+ * ends that one, and its other side begins anew. For a while after that a handshake is begun only when there are descriptors for all of it, beside
+ * what those under way will take: else several that come together would take them from each other, each time anew.
+ *
  * The end of a peer is the end of its process (pidfd; forked children may keep its sockets open) or of its socket (exec, or goodbye). Its rings
  * stay readable: what it had published is taken first, so that an acknowledgement that was sent counts; then the rest of the work ends.
  *
@@ -134,17 +138,44 @@ bool is_full() noexcept
     return true;
 }
 
+void descriptors_ran_out() noexcept
+{
+    helper.scarce_until = base::clock_now_ns() + scarce_for;
+    if (!std::exchange(helper.told_scarce, true)) {
+        const engine_guard guard;
+        publish_notice("out of file descriptors (ulimit -n): new peers wait until this process has five free for each");
+    }
+}
+
+/// For one more peer, as far as can be told before.
+bool descriptors_suffice() noexcept
+{
+    if (base::clock_now_ns() >= helper.scarce_until)
+        return true;
+    unsigned needed = fds_of_peer + fds_of_hello * helper.accepted;
+    for (unsigned i = 1; i < limits::links; ++i)
+        if (helper.peers[i] != nullptr && helper.peers[i]->state == peer_state::connecting)
+            needed += fds_of_welcome;
+    if (fabric::fds_left(needed))
+        return true;
+    descriptors_ran_out();
+    return false;
+}
+
 /// A slot for a connected socket; takes the socket over.
 unsigned peer_open(int socket, peer_state state, std::uint64_t instance) noexcept
 {
     const unsigned i = free_slot();
     int            pidfd = -1, pid = 0;
-    peer          *p = i < limits::links && fabric::peer_identify(socket, &pidfd, &pid) ? new (std::nothrow) peer() : nullptr;
+    const auto     identified = i < limits::links ? fabric::peer_identify(socket, &pidfd, &pid) : status::no_resource;
+    peer          *p = identified == status::ok ? new (std::nothrow) peer() : nullptr;
     // Whose answer or end would not be seen is not a peer: it is closed here, and tried again by whoever wants it.
     if (p == nullptr || !helper_watch(socket, source::socket, i) || (pidfd >= 0 && !helper_watch(pidfd, source::pidfd, i))) {
         delete p;
         forget(pidfd);
         forget(socket);
+        if (identified == status::limit)
+            descriptors_ran_out();
         return 0;
     }
     p->state    = state;
@@ -240,16 +271,28 @@ base::result<fabric::segment> own_segment() noexcept
     auto own = fabric::segment_create(helper.instance, helper.cut_rule);
     if (own)
         single_copy_offer(*own->control());
+    else
+        shortage_look();
     return own;
 }
 
 } // namespace
 
+void shortage_look() noexcept
+{
+    if (!fabric::fds_left(1))
+        descriptors_ran_out();
+}
+
 attempt peer_connect(std::uint64_t instance) noexcept
 {
     if (is_full())
         return attempt::no_room;
+    if (!descriptors_suffice())
+        return attempt::begun;
     auto socket = helper.names->connect(instance);
+    if (!socket && socket.error() == status::no_resource)
+        shortage_look();
     if (!socket)
         return socket.error() == status::busy ? attempt::crowded : socket.error() == status::peer_gone ? attempt::nobody : attempt::begun;
     const unsigned i = peer_open(*socket, peer_state::connecting, instance);
@@ -335,7 +378,8 @@ void count_foreign_words() noexcept
     const engine_guard guard;
     ++engine().peers.peers_failed;
     engine().peers.last_failure = "first words of another version";
-    publish_notice("a process that speaks another version's language tried to connect and was refused");
+    if (!std::exchange(helper.told_foreign, true))
+        publish_notice("a process that speaks another version's language tried to connect and was refused");
 }
 
 } // namespace
@@ -347,6 +391,8 @@ void peer_on_socket(unsigned index) noexcept
     if (!m) {
         if (m.error() == status::protocol)
             count_foreign_words();
+        if (m.error() == status::limit)
+            descriptors_ran_out();
         if (m.error() != status::no_resource)
             peer_close(index);
         return;
@@ -367,10 +413,17 @@ void peer_on_socket(unsigned index) noexcept
 void peers_accept() noexcept
 {
     for (unsigned k = 0; k < 64; ++k) {
+        if (!descriptors_suffice()) {
+            helper_watch_listener(false);
+            return;
+        }
         const int fd = fabric::fd_settle_private(accept4(helper.listen_fd, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
         if (fd < 0) {
-            if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+            const bool out = errno == EMFILE || errno == ENFILE;
+            if (out || errno == ENOBUFS || errno == ENOMEM)
                 helper_watch_listener(false);
+            if (out)
+                descriptors_ran_out();
             return;
         }
         peer_open(fd, peer_state::accepted, 0);

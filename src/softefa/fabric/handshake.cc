@@ -78,29 +78,34 @@ base::result<message> message_receive(int socket) noexcept
     }
     const auto kind   = static_cast<message_kind>(body.kind);
     const bool with   = kind == message_kind::hello || kind == message_kind::welcome;
-    const bool proper = size == static_cast<ssize_t>(sizeof(body)) && body.magic == handshake_magic && body.version == segment_version &&
-                        (with || kind == message_kind::busy || kind == message_kind::bye) && count == (with ? 2u : 0u) &&
-                        (head.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0;
-    if (!proper) {
+    const bool ours   = size == static_cast<ssize_t>(sizeof(body)) && body.magic == handshake_magic && body.version == segment_version &&
+                        (with || kind == message_kind::busy || kind == message_kind::bye) && (head.msg_flags & MSG_TRUNC) == 0;
+    const bool cut    = (head.msg_flags & MSG_CTRUNC) != 0;
+    if (!ours || cut || count != (with ? 2u : 0u)) {
         for (unsigned i = 0; i < count; ++i)
             raw_close(fds[i]);
-        return size == 0 ? status::peer_gone : status::protocol;
+        // There is room for four: who sends more is cut off behind these. Fewer than two arrive where the kernel found no number for the next one.
+        return size == 0 ? status::peer_gone : ours && with && cut && count < 2 ? status::limit : status::protocol;
     }
     return message{kind, body.instance, body.to, fd_settle_private(fds[0]), fd_settle_private(fds[1])};
 }
 
-bool peer_identify(int socket, int *pidfd_p, int *pid_p) noexcept
+status peer_identify(int socket, int *pidfd_p, int *pid_p) noexcept
 {
     ucred     who{};
     socklen_t size = sizeof(who);
     *pidfd_p       = -1;
     if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &who, &size) != 0 || who.uid != geteuid())
-        return false;
+        return status::peer_gone;
     if (pid_p != nullptr)
         *pid_p = who.pid;
-    if (who.pid > 0)
-        *pidfd_p = fd_settle_private(static_cast<int>(syscall(SYS_pidfd_open, who.pid, 0u)));
-    return who.pid <= 0 || *pidfd_p >= 0 || errno != ESRCH; // it has ended already; without pidfds the socket says so
+    if (who.pid <= 0)
+        return status::ok;
+    *pidfd_p = fd_settle_private(static_cast<int>(syscall(SYS_pidfd_open, who.pid, 0u)));
+    if (*pidfd_p >= 0)
+        return status::ok;
+    // It has ended already; without pidfds the socket says so.
+    return errno == ESRCH ? status::peer_gone : errno == EMFILE || errno == ENFILE ? status::limit : status::ok;
 }
 
 } // namespace softefa::fabric

@@ -24,9 +24,11 @@ struct message {
 
 /// Never blocks; no_resource when the socket is full. The descriptors stay the caller's.
 base::status message_send(int socket, const message &m) noexcept;
-/// no_resource: nothing there yet; peer_gone: end of file; protocol: not one of ours (descriptors that came along are closed).
+/// no_resource: nothing there yet; peer_gone: end of file; protocol: not one of ours; limit: one of ours, but this process has no room for its
+/// descriptors, and it is lost. Descriptors that came along are closed in each case.
 base::result<message> message_receive(int socket) noexcept;
-/// A pidfd of the process on the other side, -1 where it is not visible from here, and its PID as seen from here. False: it runs under another user.
-bool peer_identify(int socket, int *pidfd_p, int *pid_p = nullptr) noexcept;
+/// A pidfd of the process on the other side, -1 where it is not visible from here, and its PID as seen from here. peer_gone: it has ended, or runs
+/// under another user; limit: this process has no room for a pidfd.
+base::status peer_identify(int socket, int *pidfd_p, int *pid_p = nullptr) noexcept;
 
 } // namespace softefa::fabric

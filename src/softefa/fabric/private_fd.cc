@@ -5,7 +5,9 @@
 #include <bit>
 #include <cerrno>
 #include <cstdint>
+#include <iterator>
 #include <fcntl.h>
+#include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -99,6 +101,27 @@ int fd_settle_private(int fd) noexcept
     const int moved       = fd >= 0 ? fd_make_private(fd) : -1;
     errno                 = saved_errno;
     return moved >= 0 ? moved : fd_mark_private(fd);
+}
+
+bool fds_left(unsigned count) noexcept
+{
+    const int saved_errno = errno;
+    int       probes[64];
+    unsigned  made = 0;
+    bool      out  = false;
+    while (!out && made < count && made < std::size(probes)) {
+        probes[made] = static_cast<int>(syscall(SYS_eventfd2, 0u, EFD_CLOEXEC));
+        if (probes[made] < 0) {
+            out = errno == EMFILE || errno == ENFILE;
+            break;
+        }
+        ++made;
+    }
+    while (made != 0) {
+        syscall(SYS_close, probes[--made]);
+    }
+    errno = saved_errno;
+    return !out;
 }
 
 void fd_forget_private(int fd) noexcept

@@ -32,6 +32,9 @@ void fd_close_private(int fd) noexcept;
 /// The same for a field that a fork handler looks at: -1 before the number is given back, so that nobody closes it twice.
 void fd_drop_private(int &fd) noexcept;
 
+/// So many more could be opened now (at most 64 are tried, and given back). True as well where something else than their number is in the way.
+bool fds_left(unsigned count) noexcept;
+
 /// The number is somebody else's already: it was closed behind our back.
 void fd_forget_private(int fd) noexcept;
 /// Anything is marked, by this process: a vfork child shares the marks but not the descriptors.

@@ -17,13 +17,16 @@
  */
 #undef _FORTIFY_SOURCE // its inline open() would clash with ours
 
+#include "softefa/fabric/private_fd.h"
 #include "softefa/preload/original.h"
 #include "softefa/preload/registry.h"
+#include "softefa/preload/report.h"
 #include "softefa/settings.h"
 #include "softefa/uverbs/fd_marks.h"
 #include "softefa/uverbs/file.h"
 #include "softefa/uverbs/uncancelled.h"
 
+#include <atomic>
 #include <cerrno>
 #include <cstdarg>
 #include <cstring>
@@ -42,6 +45,7 @@ namespace {
 
 constexpr unsigned major_number = 231;
 constexpr unsigned minor_base   = 192;
+constexpr unsigned fds_wanted   = 5; ///< of fewer, the next call that takes some may fail as well
 constexpr char     node_prefix[] = "/dev/infiniband/uverbs";
 
 original<int(const char *, int, ...)>                 real_open, real_open64;
@@ -125,10 +129,21 @@ template <class Stat> int fstat_result(int result, int fd, Stat *st)
     return result;
 }
 
+/// What a program says of a device that it cannot use names no reason. Once in the life of a process.
+void tell_shortage(int error)
+{
+    static std::atomic<bool> told = false;
+    if ((error == EMFILE || error == ENFILE || error == ENOMEM || error == EIO) && !told.load(std::memory_order_relaxed) && !fabric::fds_left(fds_wanted) &&
+        !told.exchange(true, std::memory_order_relaxed)) {
+        report(severity::error, "a call failed, and the process is out of file descriptors (ulimit -n): a device takes about 10, and 5 for each peer");
+    }
+}
+
 int open_node(unsigned index, int flags)
 {
     const int fd = uverbs::file_open(index, flags);
     if (fd < 0) {
+        tell_shortage(-fd);
         errno = -fd;
         return -1;
     }
@@ -244,6 +259,9 @@ SOFTEFA_EXPORT int ioctl(int fd, unsigned long request, ...) noexcept
         const int saved_errno = errno;
         int       error       = 0;
         if (softefa::uverbs::file_ioctl(fd, argument, &error)) {
+            if (error != 0) [[unlikely]] {
+                tell_shortage(error);
+            }
             errno = error != 0 ? error : saved_errno;
             return error != 0 ? -1 : 0;
         }

@@ -1,6 +1,7 @@
 /* QPN ownership and sockets of a domain's folder, also after a kill. */
 #include "softefa/dev/child.h"
 #include "softefa/fabric/handshake.h"
+#include "softefa/fabric/private_fd.h"
 #include "softefa/fabric/registry.h"
 #include "softefa/fabric/segment.h"
 
@@ -310,7 +311,7 @@ TEST_F(registry_test, handshake_takes_only_proper_messages)
     ASSERT_EQ(::send(pair[0], "nonsense", 8, 0), 8);
     EXPECT_EQ(message_receive(pair[1]).error(), base::status::protocol);
     int pidfd = -1;
-    EXPECT_TRUE(peer_identify(pair[1], &pidfd));
+    EXPECT_EQ(peer_identify(pair[1], &pidfd), base::status::ok);
     EXPECT_GE(pidfd, 0);
     ::close(pidfd);
     ::close(pair[0]);
@@ -318,6 +319,64 @@ TEST_F(registry_test, handshake_takes_only_proper_messages)
     ::close(pair[1]);
     ::close(event);
     segment_close(*good);
+}
+
+/// Who sends more descriptors than belong to a hello breaks the protocol; where this process has no number for them, nobody does. Nothing leaks.
+TEST_F(registry_test, handshake_tells_a_shortage_of_descriptors_from_a_breach)
+{
+    using namespace softefa::fabric;
+    int pair[2];
+    ASSERT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+    const int event  = eventfd(0, EFD_NONBLOCK);
+    const int lowest = dup(event);
+    ::close(lowest);
+    // A whole hello, with too many descriptors: the kernel cuts off what has no room here, and that excuses nothing.
+    struct { std::uint32_t magic = 0x45464148, version = segment_version, kind = 1, reserved = 0; std::uint64_t instance = 1, to = 2; } hello;
+    const auto hello_with = [&](unsigned count) {
+        union { cmsghdr header; char bytes[CMSG_SPACE(8 * sizeof(int))]; } space{};
+        iovec  part{&hello, sizeof(hello)};
+        msghdr head{};
+        head.msg_iov        = &part;
+        head.msg_iovlen     = 1;
+        head.msg_control    = &space;
+        head.msg_controllen = CMSG_SPACE(count * sizeof(int));
+        cmsghdr *c = CMSG_FIRSTHDR(&head);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type  = SCM_RIGHTS;
+        c->cmsg_len   = CMSG_LEN(count * sizeof(int));
+        for (unsigned i = 0; i < count; ++i)
+            std::memcpy(CMSG_DATA(c) + i * sizeof(int), &event, sizeof(int));
+        return sendmsg(pair[0], &head, 0) == static_cast<ssize_t>(sizeof(hello));
+    };
+    const auto nothing_leaked = [&] {
+        const int again = dup(event);
+        EXPECT_EQ(again, lowest);
+        ::close(again);
+    };
+    for (const unsigned count : {1u, 3u, 4u, 5u, 8u}) {
+        ASSERT_TRUE(hello_with(count));
+        EXPECT_EQ(message_receive(pair[1]).error(), base::status::protocol) << count;
+        nothing_leaked();
+    }
+    // A proper one, where there is no number, or one, for its descriptors.
+    rlimit before{};
+    ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+    for (const unsigned room : {0u, 1u}) {
+        rlimit few   = before;
+        few.rlim_cur = static_cast<rlim_t>(lowest) + room; // the lowest free number is given first
+        ASSERT_TRUE(hello_with(2));
+        ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+        EXPECT_FALSE(fds_left(2));
+        EXPECT_EQ(fds_left(1), room == 1);
+        EXPECT_EQ(message_receive(pair[1]).error(), base::status::limit) << room;
+        ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+        nothing_leaked();
+    }
+    EXPECT_TRUE(fds_left(2));
+    nothing_leaked();
+    ::close(pair[0]);
+    ::close(pair[1]);
+    ::close(event);
 }
 
 } // namespace
