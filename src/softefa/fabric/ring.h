@@ -12,6 +12,10 @@
  * word holds the value that belongs to its position. Because a position may have held payload a lap ago, the producer clears the commit word
  * behind a record before it commits the record itself (RING-2). Rejected: a published head index, which costs a second cache line per message.
  *
+ * Short laps: once a lap, behind short_lap bytes, a producer whose consumer has taken everything begins the next lap at once, by the pad that stands
+ * at a lap's end anyway. So a connection of which little is asked touches, and keeps in its caches, an eighth of the ring: a page's first touch costs
+ * both processes a fault. Only in front of a short record: a stream of long ones needs the room that the pad takes until it is passed.
+ *
  * Nothing read from the peer is believed: positions are checked against what was sent, sizes against the ring, the header is
  * copied before it is looked at; a violation is reported once and the reader stays where it is.
  *
@@ -29,6 +33,7 @@
  * The peer counts what it reads that way in its own segment.
  *
  *   RING-3  no view reads or writes outside its ring, whatever the peer wrote.
+ *   RING-4  a lap ends early only where the record that is asked room for fits behind the pad at once: a pad alone wakes nobody.
  */
 #pragma once
 
@@ -47,6 +52,8 @@ inline constexpr std::uint32_t segment_version = wire::protocol_version;
 inline constexpr std::size_t   cache_line      = 64;
 inline constexpr std::size_t   unit_size       = 64;
 inline constexpr std::size_t   data_ring_size  = 512 * 1024;
+inline constexpr std::size_t   short_lap       = 64 * 1024; ///< bytes of the data ring that are used while the consumer keeps up
+inline constexpr std::size_t   short_record    = 4096;      ///< bytes of the largest record in front of which a lap ends early
 inline constexpr std::size_t   ack_count       = 4096;
 inline constexpr std::size_t   record_payload_max = data_ring_size / 4; ///< so that a few records always fit
 
@@ -91,6 +98,7 @@ struct control_page {
     std::uint64_t epoch_kept(unsigned slot) const noexcept { return epoch(slot) + epoch_of_rights.load(std::memory_order_relaxed); }
 };
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
+static_assert(short_record + unit_size <= short_lap); // RING-4
 
 inline constexpr std::size_t ack_ring_offset  = 4096;
 inline constexpr std::size_t data_ring_offset = ack_ring_offset + ack_count * sizeof(std::uint64_t);
@@ -129,6 +137,7 @@ public:
         base_ = own_segment + data_ring_offset;
         peer_ = peer;
         head_ = consumed_ = 0;
+        look_at_ = short_lap;
         commit_word(base_).store(0, std::memory_order_relaxed);
     }
 
@@ -136,6 +145,8 @@ public:
     std::uint8_t *reserve(std::size_t payload) noexcept
     {
         const std::size_t size = record_size(payload);
+        if (head_ >= look_at_ && size <= short_record) [[unlikely]]
+            end_lap_early();
         std::size_t       at   = head_ % data_ring_size;
         const std::size_t tail = data_ring_size - at;
         const std::size_t need = (size <= tail ? size : tail + size) + unit_size; // one unit stays free for RING-2
@@ -196,7 +207,20 @@ private:
         return data_ring_size - (head_ - consumed_) >= need;
     }
 
-    void pad(std::size_t tail) noexcept
+    /// RING-4: all of the ring is free but for the pad, which leaves at least short_lap bytes.
+    [[gnu::noinline]] void end_lap_early() noexcept
+    {
+        const std::size_t   at  = head_ % data_ring_size;
+        const std::uint64_t lap = head_ - at;
+        look_at_                = lap + short_lap; // long records may have passed many laps
+        if (at < short_lap)
+            return;
+        look_at_ += data_ring_size; // one look a lap: it brings the line that the consumer writes
+        if (drained())
+            pad(data_ring_size - at);
+    }
+
+    [[gnu::noinline]] void pad(std::size_t tail) noexcept // once a lap; inlined, it makes reserve() a call for each message
     {
         wire::header h;
         h.kind         = wire::pdu_kind::pad;
@@ -209,6 +233,7 @@ private:
     const control_page *peer_     = nullptr;
     std::uint64_t       head_     = 0; ///< bytes ever produced
     std::uint64_t       consumed_ = 0; ///< last believed value of the peer's position
+    std::uint64_t       look_at_  = 0; ///< from this position on a short record looks whether the lap may end
     bool                violated_ = false;
 };
 

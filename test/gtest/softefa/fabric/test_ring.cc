@@ -50,6 +50,14 @@ struct pair_of_segments {
         tx.commit(h);
         return true;
     }
+    /// Takes one record that put() made, without giving it back.
+    void take(std::uint8_t fill)
+    {
+        header h;
+        ASSERT_EQ(rx.peek(h), data_rx::outcome::record);
+        ASSERT_EQ(h.imm, fill);
+        rx.advance(h);
+    }
 };
 
 TEST(ring, no_position_has_the_value_of_a_cleared_word)
@@ -152,6 +160,168 @@ TEST(ring, payload_of_an_old_lap_is_never_a_record)
             s.rx.publish();
             ASSERT_EQ(s.rx.peek(h), data_rx::outcome::empty);
         }
+    }
+}
+
+TEST(ring, payload_of_an_old_short_lap_is_never_a_record)
+{
+    constexpr std::uint32_t size = 3000;
+    pair_of_segments        s;
+    header                  h;
+    for (unsigned lap = 0; lap < 3; ++lap) {
+        for (unsigned k = 0; k < short_lap / record_size(size) + 1; ++k) {
+            std::uint8_t *room = s.tx.reserve(size);
+            ASSERT_NE(room, nullptr);
+            if (k == 0) {
+                ASSERT_EQ(room, s.a->b + data_ring_offset + sizeof(header)) << "lap " << lap;
+            }
+            for (std::uint32_t i = 0; i + 4 <= size; i += 4) {
+                const std::uint64_t here = static_cast<std::uint64_t>(room - s.a->b) - data_ring_offset + i;
+                const std::uint32_t trap = commit_value((lap + 1) * data_ring_size + here);
+                std::memcpy(room + i, &trap, 4);
+            }
+            h              = header{};
+            h.kind         = pdu_kind::send;
+            h.payload_size = size;
+            s.tx.commit(h);
+            ASSERT_EQ(s.rx.peek(h), data_rx::outcome::record);
+            ASSERT_EQ(h.payload_size, size);
+            s.rx.advance(h);
+            s.rx.publish();
+            ASSERT_EQ(s.rx.peek(h), data_rx::outcome::empty);
+        }
+    }
+}
+
+TEST(ring, consumer_that_keeps_up_sees_short_laps_only)
+{
+    pair_of_segments s;
+    std::uint8_t     fill = 0;
+    for (unsigned n = 0; n < 8 * data_ring_size / unit_size; ++n) {
+        std::uint8_t *room = s.tx.reserve(16);
+        ASSERT_NE(room, nullptr);
+        ASSERT_LT(room - s.a->b, static_cast<std::ptrdiff_t>(data_ring_offset + short_lap)) << n;
+        ASSERT_TRUE(s.put(16, ++fill));
+        ASSERT_NO_FATAL_FAILURE(s.take(fill)) << n;
+        s.rx.publish();
+    }
+    EXPECT_FALSE(s.tx.violated());
+}
+
+TEST(ring, consumer_that_lags_at_the_look_sees_a_whole_lap)
+{
+    pair_of_segments s;
+    for (std::size_t at = 0; at < short_lap; at += unit_size)
+        ASSERT_TRUE(s.put(16, 1));
+    for (std::size_t at = 0; at < short_lap; at += unit_size)
+        ASSERT_NO_FATAL_FAILURE(s.take(1));
+    ASSERT_TRUE(s.put(16, 2)) << "this one looks, and what was taken is not given back";
+    s.rx.publish();
+    for (std::size_t at = short_lap + unit_size; at < data_ring_size; at += unit_size) {
+        ASSERT_NO_FATAL_FAILURE(s.take(2));
+        s.rx.publish();
+        ASSERT_TRUE(s.put(16, 2)) << "one look a lap";
+        ASSERT_EQ(s.tx.head(), at + unit_size);
+    }
+}
+
+TEST(ring, long_record_ends_no_lap)
+{
+    pair_of_segments s;
+    for (std::size_t at = 0; at < short_lap; at += unit_size) {
+        ASSERT_TRUE(s.put(16, 1));
+        ASSERT_NO_FATAL_FAILURE(s.take(1));
+    }
+    s.rx.publish();
+    ASSERT_TRUE(s.put(short_record, 2)) << "longer than that with its header";
+    ASSERT_NO_FATAL_FAILURE(s.take(2));
+    s.rx.publish();
+    EXPECT_EQ(s.tx.head(), short_lap + record_size(short_record));
+    ASSERT_TRUE(s.put(short_record - sizeof(header), 3));
+    EXPECT_EQ(s.tx.head(), data_ring_size + short_record) << "the next one that is short does";
+}
+
+/// Laps of long records alone are not looked at: the first short one may stand anywhere, and ends no lap that has only begun.
+TEST(ring, lap_that_has_only_begun_is_not_ended)
+{
+    pair_of_segments s;
+    while (s.tx.head() < data_ring_size) {
+        ASSERT_TRUE(s.put(short_record, 1));
+        ASSERT_NO_FATAL_FAILURE(s.take(1));
+        s.rx.publish();
+    }
+    const std::uint64_t begun = s.tx.head();
+    ASSERT_LT(begun, data_ring_size + short_lap);
+    ASSERT_TRUE(s.put(16, 2));
+    EXPECT_EQ(s.tx.head(), begun + unit_size);
+    while (s.tx.head() < data_ring_size + short_lap) {
+        ASSERT_NO_FATAL_FAILURE(s.take(2));
+        ASSERT_TRUE(s.put(16, 2));
+    }
+    ASSERT_NO_FATAL_FAILURE(s.take(2));
+    s.rx.publish();
+    ASSERT_TRUE(s.put(16, 3));
+    EXPECT_EQ(s.tx.head(), 2 * data_ring_size + unit_size) << "this one is ended where each is";
+}
+
+/// RING-4, where the ring is as full as it can be behind an early pad that nobody has passed yet.
+TEST(ring, room_behind_an_early_pad_is_what_it_left)
+{
+    pair_of_segments s;
+    for (std::size_t at = 0; at < short_lap; at += unit_size) {
+        ASSERT_TRUE(s.put(16, 1));
+        ASSERT_NO_FATAL_FAILURE(s.take(1));
+    }
+    s.rx.publish();
+    std::size_t count = 0;
+    while (s.put(16, 2))
+        ++count;
+    EXPECT_EQ(count, short_lap / unit_size - 1); // RING-2 keeps one unit
+    header h;
+    ASSERT_EQ(s.rx.peek(h), data_rx::outcome::record) << "behind the pad";
+    s.rx.publish();
+    EXPECT_TRUE(s.put(16, 2)) << "the pad was given back";
+    for (; count != 0; --count)
+        ASSERT_NO_FATAL_FAILURE(s.take(2));
+    EXPECT_FALSE(s.tx.violated());
+}
+
+TEST(ring, hostile_consumer_position_ends_no_lap)
+{
+    for (std::uint64_t lie : {std::uint64_t{short_lap + unit_size}, std::uint64_t{1} << 40, ~std::uint64_t{0}, std::uint64_t{0}}) {
+        pair_of_segments s;
+        for (std::size_t at = 0; at < short_lap; at += unit_size)
+            ASSERT_TRUE(s.put(16, 1));
+        pair_of_segments::control(*s.b)->data_consumed.store(lie);
+        ASSERT_TRUE(s.put(16, 1));
+        EXPECT_EQ(s.tx.head(), short_lap + unit_size) << lie;
+        EXPECT_EQ(s.tx.violated(), lie != 0) << lie;
+    }
+}
+
+/// A pad from `position` to the end of its lap, as a producer may forge it.
+void forge_pad(pair_of_segments &s, std::uint64_t position)
+{
+    const std::uint64_t at = position % data_ring_size;
+    header              h{};
+    h.kind         = pdu_kind::pad;
+    h.payload_size = static_cast<std::uint32_t>(data_ring_size - at - sizeof(h));
+    h.commit       = commit_value(position);
+    std::memcpy(s.a->b + data_ring_offset + at, &h, sizeof(h));
+}
+
+TEST(ring, pad_alone_is_nothing_and_two_in_a_row_are_a_violation)
+{
+    for (const bool second : {false, true}) {
+        pair_of_segments s;
+        header           h;
+        ASSERT_TRUE(s.put(16, 1));
+        ASSERT_NO_FATAL_FAILURE(s.take(1));
+        forge_pad(s, unit_size);
+        if (second)
+            forge_pad(s, data_ring_size);
+        EXPECT_EQ(s.rx.peek(h), second ? data_rx::outcome::violation : data_rx::outcome::empty);
+        EXPECT_EQ(s.rx.position(), data_ring_size);
     }
 }
 
