@@ -236,8 +236,14 @@ TEST_F(completion_queues, nothing_moves_while_the_cq_is_full)
     ASSERT_TRUE(q.open(e.at, e.pd, cq.h, cq.h));
     q.connect();
     constexpr unsigned room = 16 + 128; // entries, and one for each WQE
-    for (unsigned i = 0; i < room; ++i)
+    const auto         fetched = [&] {
+        const engine_guard guard;
+        return q.of_device->sq_consumed == q.sq_posted;
+    };
+    for (unsigned i = 0; i < room; ++i) { // more than the send queue has entries: one that the helper is to fetch may not be there yet
         q.post(q.send_inline(static_cast<std::uint16_t>(i), 999, q.qpn, "no such address handle"));
+        ASSERT_TRUE(until(fetched)) << i;
+    }
     q.post(q.send_inline(room, 999, q.qpn, "one too many"));
     {
         const engine_guard guard;
