@@ -81,8 +81,7 @@ int fd_mark_private(int fd) noexcept
 extern "C" int __interceptor_close(int fd);
 #endif
 
-/// A number that the kernel gave out a moment ago. ThreadSanitizer keeps book of numbers: one that goes unseen is still this thread's to it, and the next
-/// file that another thread opens under that number a race.
+/// ThreadSanitizer keeps book of numbers: one that goes unseen is still this thread's to it, and the next file of another thread under that number a race.
 static void give_back(int fd) noexcept
 {
 #ifdef __SANITIZE_THREAD__
@@ -160,7 +159,7 @@ void fd_close_private(int fd) noexcept
         return;
     }
     const int saved_errno = errno;
-    syscall(SYS_close, fd);
+    give_back(fd);
     errno = saved_errno;
 }
 
