@@ -81,14 +81,17 @@ int fd_mark_private(int fd) noexcept
 extern "C" int __interceptor_close(int fd);
 #endif
 
-/// ThreadSanitizer keeps book of numbers: one that goes unseen is still this thread's to it, and the next file of another thread under that number a race.
+/// ThreadSanitizer keeps book of the numbers that it saw given out, which those we moved to are not: one that goes unseen is still this thread's to it,
+/// and the next file of another thread under that number a race.
 static void give_back(int fd) noexcept
 {
 #ifdef __SANITIZE_THREAD__
-    __interceptor_close(fd);
-#else
-    syscall(SYS_close, fd);
+    if (fd < private_fd_min) {
+        __interceptor_close(fd);
+        return;
+    }
 #endif
+    syscall(SYS_close, fd);
 }
 
 int fd_duplicate_private(int fd) noexcept
