@@ -89,9 +89,8 @@ int open_published(const std::string &target, soft_process *process_p)
     return open(target.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 }
 
-constexpr char wrong_size[] = "what it publishes has the wrong size: is it another version of Soft EFA?";
-
-void read_published(int fd, soft_process *process_p)
+/// `wrong_size`: what to say of a file that cannot hold it.
+void read_published(int fd, const char *wrong_size, soft_process *process_p)
 {
     struct stat st;
     process_p->state = process_state::unreadable;
@@ -221,7 +220,7 @@ soft_process process_read(int folder_fd, const std::string &link)
     }
     const int fd = open_published(target, &result);
     if (fd >= 0) {
-        read_published(fd, &result);
+        read_published(fd, "what it publishes has the wrong size: is it another version of Soft EFA?", &result);
         result.stopped = is_stopped(result.pid);
         close(fd);
     }
@@ -242,10 +241,7 @@ soft_process process_read_file(const std::string &path)
         memcpy(&result.instance, head + offsetof(observe::published, instance), sizeof(result.instance));
         memcpy(&pid, head + offsetof(observe::published, pid), sizeof(pid));
         result.pid = pid;
-        read_published(fd, &result);
-        if (result.trouble == wrong_size) {
-            result.trouble = not_kept;
-        }
+        read_published(fd, not_kept, &result);
     }
     if (fd >= 0) {
         close(fd);
